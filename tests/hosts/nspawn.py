@@ -151,6 +151,10 @@ class Host:
         return self.folder / "key"
 
     @property
+    def known_hosts(self) -> Path:
+        return self.folder / "known_hosts"
+
+    @property
     def running(self) -> bool:
         return bool(self._processes())
 
@@ -174,7 +178,7 @@ class Host:
         (self.root / "root/.ssh").mkdir(mode=0o700, exist_ok=True)
         shutil.copy(self.key.with_suffix(".pub"), self.root / "root/.ssh/authorized_keys")
         identity = (self.root / "etc/ssh/ssh_host_ed25519_key.pub").read_text()
-        (self.folder / "known_hosts").write_text(f"{self.address} {identity}")
+        self.known_hosts.write_text(f"{self.address} {identity}")
 
     def _mount(self, image: Path) -> None:
         (self.folder / "image").write_text(str(image))
@@ -225,7 +229,7 @@ class Host:
     def ssh(self) -> list[str]:
         options = [
             f"IdentityFile={self.key}", "IdentitiesOnly=yes",
-            f"UserKnownHostsFile={self.folder / 'known_hosts'}",
+            f"UserKnownHostsFile={self.known_hosts}",
             "StrictHostKeyChecking=yes", "BatchMode=yes", "ConnectTimeout=5", "LogLevel=ERROR",
             "ControlMaster=auto", "ControlPersist=30", f"ControlPath={self.folder / 'ssh-%C'}",
         ]  # fmt: skip
