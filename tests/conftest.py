@@ -1,0 +1,74 @@
+"""What all tests share: real Debian hosts, booted once a run, in the network that `./sluss test` gives it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.hosts.image import Image
+from tests.hosts.nspawn import Host, Network
+from tests.hosts.provision import Play, play
+
+NAMES = ("portal.sluss.test", "meet.sluss.test", "outbox.sluss.test")
+
+
+@dataclass(frozen=True)
+class Server:
+    """A host that `playbooks/site.yml` has made a Sluss, as the world sees it and as its root does."""
+
+    machine: Host
+    first_run: Play
+    ca_file: Path  # the authority to trust
+    portal_url: str = "https://portal.sluss.test"
+    meet_url: str = "https://meet.sluss.test"
+    outbox_url: str = "https://outbox.sluss.test"
+
+    @property
+    def address(self) -> str:
+        return self.machine.address
+
+    def run(self, command: str, **options):
+        """Run a shell command as root on the host; see `Host.run`."""
+        return self.machine.run(command, **options)
+
+    def provision(self) -> Play:
+        return play(self.machine)
+
+
+@pytest.fixture(scope="session")
+def boot() -> Iterator[Callable[..., Host]]:
+    """Boot a new, plain Debian: `boot("name")`, `boot("name", "bookworm")`."""
+    if "SLUSS_RUN" not in os.environ:
+        pytest.fail("hosts need a network of their own: run this through ./sluss test", pytrace=False)
+    network = Network.free("sluss0")
+    network.up()
+    hosts: list[Host] = []
+
+    def boot_host(name: str, release: str = "trixie") -> Host:
+        address = str(network.subnet[2 + len(hosts)])
+        host = Host(name, Path(os.environ["SLUSS_RUN"]) / name, network, address)
+        hosts.append(host)
+        host.create(Image(release).build())
+        host.start()
+        return host
+
+    yield boot_host
+    for host in hosts:
+        host.destroy()
+
+
+@pytest.fixture(scope="session")
+def host(boot: Callable[..., Host]) -> Server:
+    """Provision the server that the tests of hosts, browsers and attacks share. Its names resolve here."""
+    machine = boot("sluss-demo")
+    first_run = play(machine)
+    if first_run.failed:
+        pytest.fail(f"site.yml stopped:\n{first_run.failure}", pytrace=False)
+    ca_file = machine.folder / "ca.pem"
+    ca_file.write_text(machine.run("cat /etc/sluss/tls/ca.pem").stdout)
+    with Path("/etc/hosts").open("a") as hosts:  # the run's own copy
+        hosts.write(f"{machine.address} {' '.join(NAMES)}\n")
+    return Server(machine, first_run, ca_file)

@@ -1,0 +1,184 @@
+"""A plain Debian becomes a server by site.yml, stays one, and shows the world nothing more than it has to."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import ssl
+import urllib.error
+import urllib.request
+
+import pytest
+from tests.hosts.provision import play
+
+UNITS = ("nginx", "prosody", "sluss-bridge", "coturn", "nftables", "ssh", "sluss-demo-outbox")
+# Everything that listens on more than loopback. A surprise fails the test.
+OUTSIDE = {("tcp", 22), ("tcp", 443), ("tcp", 3478), ("udp", 3478), ("tcp", 5349)}
+INSIDE_ONLY = {
+    "c2s": 5222,
+    "xmpp http": 5280,
+    "components": 5347,
+    "portal": 8600,
+    "health": 8601,
+    "s2s": 5269,
+}
+
+
+def ready(host) -> str:
+    script = "from urllib.request import urlopen; print(urlopen('http://127.0.0.1:8601/readyz').status)"
+    return host.run(f'python3 -c "{script}"', check=False).stdout.strip()
+
+
+def get(host, url: str, **headers: str) -> tuple[int, str]:
+    trust = ssl.create_default_context(cafile=str(host.ca_file))
+    asked = urllib.request.Request(url, headers=headers)  # noqa: S310 - https, see the callers
+    try:
+        with urllib.request.urlopen(asked, context=trust, timeout=10) as answer:  # noqa: S310
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as refusal:
+        return refusal.code, refusal.read().decode()
+
+
+def test_new_host_is_provisioned_within_four_minutes(host):
+    assert not host.first_run.failed
+    assert host.first_run.seconds < 240
+
+
+def test_second_run_changes_nothing_within_a_minute(host):
+    second = host.provision()
+    assert not second.failed, second.failure
+    assert second.changed == 0, second.output
+    assert second.seconds < 60
+
+
+def test_portal_and_meeting_host_answer_with_the_certificate_of_the_own_authority(host):
+    assert get(host, f"{host.portal_url}/")[0] < 500
+    assert get(host, f"{host.meet_url}/")[0] < 500
+    assert get(host, f"{host.outbox_url}/messages.json")[0] == 200
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
+def test_old_tls_is_refused(host, version):
+    old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    old.load_verify_locations(host.ca_file)
+    old.set_ciphers("ALL:@SECLEVEL=0")
+    old.minimum_version = old.maximum_version = version
+    with (
+        socket.create_connection((host.address, 443), timeout=5) as connection,
+        pytest.raises(ssl.SSLError, match=r"(?i)alert|version|closed"),
+    ):
+        old.wrap_socket(connection, server_hostname="portal.sluss.test")
+
+
+def test_exactly_the_expected_sockets_listen_outside(host):
+    listening = set()
+    for line in host.run("ss -Hlntu").stdout.splitlines():
+        protocol, _, _, _, local = line.split()[:5]
+        address, port = local.rsplit(":", 1)
+        if not re.match(r"127\.|\[::1\]", address):
+            listening.add((protocol, int(port)))
+    assert listening == OUTSIDE
+
+
+@pytest.mark.parametrize("service", INSIDE_ONLY)
+def test_inner_service_is_not_reachable_from_outside(host, service):
+    with pytest.raises(OSError, match=r"timed out|refused"):
+        socket.create_connection((host.address, INSIDE_ONLY[service]), timeout=2)
+
+
+def test_firewall_drops_what_nothing_opened(host):
+    """A service that somebody starts by hand tomorrow is not open to the world."""
+    host.run(
+        "systemd-run --unit=surprise --socket-property=ListenStream=9999 --socket-property=Accept=yes cat"
+    )
+    try:
+        with pytest.raises(OSError, match="timed out"):
+            socket.create_connection((host.address, 9999), timeout=2)
+    finally:
+        host.run("systemctl stop surprise.socket")
+
+
+def test_secrets_are_for_root_alone(host):
+    found = host.run(
+        "find /etc/sluss/credentials /etc/sluss/tls -printf '%y %m %U:%G %p\\n'"
+    ).stdout.splitlines()
+    assert len(found) > 5
+    for line in found:
+        kind, mode, owner, path = line.split()
+        assert owner == "0:0", line
+        if "/credentials" in path or path.endswith((".key", "/key.pem")):
+            assert mode == ("700" if kind == "d" else "600"), line
+    assert host.run("stat -c '%a %U' /var/lib/sluss").stdout.split() == ["700", "sluss"]
+
+
+def test_no_secret_is_in_a_process_list_or_a_unit(host):
+    secrets = host.run(
+        "cd /etc/sluss/credentials && for f in *-secret master-key; do cat $f; echo; done"
+    ).stdout.split()
+    assert len(secrets) >= 3
+    seen = host.run(
+        "ps -eo args; tr '\\0' '\\n' < /proc/*/environ; systemctl cat 'sluss*' prosody nginx coturn",
+        check=False,
+    )
+    assert not [secret for secret in secrets if secret in seen.stdout]
+
+
+def test_no_log_keeps_a_personal_link_a_query_or_a_referer(host):
+    mark = "tokenthatnologmaykeep"
+    for path in (
+        f"/i/{mark}",
+        f"/i/{mark}/agenda",
+        f"/enrol/{mark}",
+        f"/?secret={mark}",
+        f"/xmpp-websocket?token={mark}",
+    ):
+        for origin in (host.portal_url, host.meet_url):
+            get(host, origin + path, Referer=f"{host.portal_url}/i/{mark}")
+    host.run("journalctl --sync")
+    asked = host.run(
+        "cat /var/log/nginx/*; journalctl --no-pager -u nginx -u sluss-bridge -u prosody", check=False
+    ).stdout
+    assert "/enrol/-" in asked or "/i/-" in asked, "the requests were logged somewhere else"
+    everything = host.run(f"grep -rsa {mark} /var/log; journalctl --no-pager -o json", check=False).stdout
+    assert mark not in everything
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["nginx -t", "prosodyctl check config", "sshd -t", "nft -c -f /etc/nftables.conf", "sluss check"],
+)
+def test_configuration_is_what_its_own_program_accepts(host, command):
+    host.run(command)
+
+
+def test_bridge_at_rest_takes_less_than_90_mb(host):
+    pid = host.run("systemctl show -P MainPID sluss-bridge").stdout.strip()
+    resident = int(re.search(r"VmRSS:\s+(\d+) kB", host.run(f"cat /proc/{pid}/status").stdout)[1])
+    assert resident < 90 * 1024
+
+
+@pytest.mark.parametrize("unit", ["sluss-bridge", "sluss-demo-outbox"])
+def test_own_units_are_hardened(host, unit):
+    listed = json.loads(host.run(f"systemd-analyze security --json=short {unit}.service").stdout)
+    exposure = host.run(f"systemd-analyze security --no-pager {unit}.service").stdout
+    assert listed
+    assert float(re.search(r"Overall exposure level for .*: ([\d.]+)", exposure)[1]) < 2.0, exposure
+
+
+def test_everything_is_up_again_after_a_reboot(host):
+    host.machine.reboot()
+    states = host.run(f"systemctl is-active {' '.join(UNITS)}", check=False).stdout.split()
+    assert dict(zip(UNITS, states, strict=True)) == dict.fromkeys(UNITS, "active")
+    assert host.run("systemctl --failed --no-legend").stdout == ""
+    assert ready(host) == "200"
+    assert get(host, f"{host.portal_url}/")[0] < 500
+
+
+def test_debian_12_is_provisioned_too(boot):
+    machine = boot("sluss-demo-12", "bookworm")
+    first = play(machine)
+    assert not first.failed, first.failure
+    second = play(machine)
+    assert second.changed == 0, second.output
+    assert machine.run("systemctl is-active sluss-bridge").stdout == "active\n"
