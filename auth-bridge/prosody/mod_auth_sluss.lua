@@ -1,0 +1,117 @@
+-- Authentication provider of the meeting host. A ticket that the bridge accepts is the only way in:
+-- SASL ANONYMOUS over websocket or BOSH, with `room` and `token` in the query of the request. No passwords, no accounts.
+
+local add_filter = require "util.filters".add_filter;
+local formdecode = require "util.http".formdecode;
+local json = require "util.json";
+local new_id = require "util.id".long;
+
+local bridge = module:require "sluss_bridge";
+
+module:depends("sluss_firewall");
+
+-- Tickets between the request that brought them and the question to the bridge. Only here, so that
+-- nothing that prints a session or a request can show one; a reload forgets them and the client asks for a new one.
+local tickets = setmetatable({}, { __mode = "k" });
+
+-- Browsers may speak to the meeting host alone; the service accounts of Jitsi's own parts are not theirs to try.
+local function only_this_host(stanza, session)
+	if session.host == module.host then return stanza; end
+	session:close("host-unknown");
+end
+
+local function take_ticket(transport)
+	return function (event)
+		local session, url = event.session, event.request.url;
+		local query = formdecode(url.query or "");
+		url.query = nil;
+		if type(query) ~= "table" then query = {}; end
+		tickets[session] = { token = query.token, room = query.room };
+		session.sluss = { session = new_id(), transport = transport };
+		add_filter(session, "stanzas/in", only_this_host);
+	end
+end
+module:hook_global("websocket-session", take_ticket("websocket"), 10);
+module:hook_global("bosh-session", take_ticket("bosh"), 10);
+
+-- What Jitsi's own modules look for in a session
+local function set_jitsi_fields(session, room, claims)
+	local context = type(claims.context) == "table" and claims.context or {};
+	session.auth_token = "-"; -- they ask only whether there is one
+	session._jitsi_auth_done = true;
+	session.jitsi_meet_room = claims.room;
+	session.jitsi_meet_domain = claims.sub;
+	session.jitsi_meet_str_tenant = context.tenant;
+	session.jitsi_meet_context_user = context.user;
+	session.jitsi_meet_context_group = context.group;
+	session.jitsi_meet_context_features = context.features;
+	session.jitsi_meet_context_room = context.room;
+	session.jitsi_web_query_room = room;
+	session.jitsi_web_query_prefix = "";
+	prosody.events.fire_event("jitsi-authentication-token-verified", { session = session, claims = claims });
+end
+
+-- The ticket is spent here, whatever the answer. Returns the username, or nil and the reason.
+local function redeem(session)
+	local ticket = tickets[session];
+	tickets[session] = nil;
+	if not (ticket and ticket.token and ticket.room) then return nil, "no-ticket"; end
+	local verdict, reason = bridge.ask("authenticate", {
+		session = session.sluss.session;
+		room = ticket.room;
+		transport = session.sluss.transport;
+		address = session.ip;
+	}, ticket.token);
+	if not verdict then return nil, reason; end
+	local claims = json.decode(verdict:get_child_text("context") or "");
+	local username = verdict.attr.username;
+	if type(claims) ~= "table" or not username or username == "" or session.type ~= "c2s_unauthed" then
+		return nil, "unavailable";
+	end
+	session.sluss.room = ticket.room;
+	set_jitsi_fields(session, ticket.room, claims);
+	return username;
+end
+
+local sasl = {};
+sasl.__index = sasl;
+
+local function new_sasl(session)
+	return setmetatable({ session = session }, sasl);
+end
+
+function sasl:clean_clone()
+	return new_sasl(self.session);
+end
+
+-- A plain client connection has no ticket and is offered nothing
+function sasl:mechanisms()
+	return self.session.sluss and { ANONYMOUS = true } or {};
+end
+
+function sasl:select(mechanism)
+	if not self:mechanisms()[mechanism] then return false; end
+	self.selected = mechanism;
+	return true;
+end
+
+function sasl:process()
+	local username, reason = redeem(self.session);
+	if username then
+		self.username = username;
+		return "success";
+	end
+	return "failure", reason == "unavailable" and "temporary-auth-failure" or "not-authorized", reason;
+end
+
+local provider = {};
+
+function provider.get_sasl_handler(session)
+	return new_sasl(session);
+end
+
+function provider.user_exists()
+	return nil, "There are no accounts here";
+end
+
+module:provides("auth", provider);

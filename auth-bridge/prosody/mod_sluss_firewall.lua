@@ -1,0 +1,84 @@
+-- What a ticket lets a session say to whom: its own room, the plain services of its own host and, for that
+-- room, Jitsi's. Nothing else: not other rooms or people, not the bridge, not the videobridges' room.
+-- Also removes what a client says about who it is; the gate writes who it is.
+
+local st = require "util.stanza";
+local jid_split = require "util.jid".split;
+local set = require "util.set";
+
+local conference = "conference."..module.host;
+local focus = "focus."..module.host;
+
+local host_queries = set.new {
+	"http://jabber.org/protocol/disco#info", "http://jabber.org/protocol/disco#items",
+	"urn:ietf:params:xml:ns:xmpp-session", "urn:xmpp:extdisco:1", "urn:xmpp:extdisco:2", "urn:xmpp:ping",
+};
+local room_queries = set.new { "http://jabber.org/protocol/disco#info", "urn:xmpp:ping" };
+
+-- Jitsi's components that take messages about a room
+local jitsi_components = set.new();
+for _, name in ipairs { "avmoderation", "conferenceduration", "endconference", "metadata", "polls", "speakerstats" } do
+	jitsi_components:add(name.."."..module.host);
+end
+
+local identity_claims = set.new { "avatar-id", "avatar-url", "display-name", "email", "identity", "nick", "verified" };
+
+local function is_reply(stanza)
+	return stanza.attr.type == "result" or stanza.attr.type == "error";
+end
+
+local function asks_for(stanza, namespaces)
+	local query = stanza.tags[1];
+	return stanza.name == "iq" and (is_reply(stanza) or query and namespaces:contains(query.attr.xmlns));
+end
+
+local may_send = {}; -- to the room itself or an occupant
+
+function may_send.presence(stanza)
+	local type = stanza.attr.type;
+	return type == nil or type == "unavailable" or type == "error";
+end
+
+function may_send.message(stanza, nick)
+	return (stanza.attr.type == "groupchat") == (nick == nil); -- invitations and voice requests are neither
+end
+
+function may_send.iq(stanza, nick)
+	return nick ~= nil or asks_for(stanza, room_queries); -- no settings, roles or registration
+end
+
+local function allowed(session, stanza)
+	local room = session.sluss and session.sluss.room;
+	if not room then return false; end
+	local to, payload = stanza.attr.to, stanza.tags[1];
+	if to == nil or to == module.host then
+		return asks_for(stanza, host_queries) or to == nil and stanza.name == "presence" and may_send.presence(stanza);
+	end
+	local node, host, nick = jid_split(to);
+	if host == conference and node == room then
+		return may_send[stanza.name](stanza, nick);
+	elseif node or not payload then
+		return false;
+	end
+	local about = payload.attr.room;
+	if host == focus then
+		return stanza.name == "iq" and payload.name == "conference" and about == room.."@"..conference;
+	end
+	return jitsi_components:contains(host) and stanza.name == "message" and (about == nil or about == room.."@"..conference);
+end
+
+module:hook("pre-stanza", function (event)
+	local session, stanza = event.origin, event.stanza;
+	if not allowed(session, stanza) then
+		session.log("debug", "Not within its ticket: %s to %s", stanza.name, stanza.attr.to);
+		if not is_reply(stanza) then
+			session.send(st.error_reply(stanza, "auth", "forbidden", "Your ticket is for your meeting only"));
+		end
+		return true;
+	end
+	if stanza.name ~= "iq" then
+		stanza:maptags(function (tag)
+			if not identity_claims:contains(tag.name) then return tag; end
+		end);
+	end
+end, 1000);

@@ -1,0 +1,89 @@
+-- Attendance, part of mod_sluss_gate: tells the bridge who entered and left, in order and until it acknowledges.
+-- Who is inside is kept with each room, and what is not yet acknowledged in shared memory: a reload loses neither.
+
+local new_id = require "util.id".long;
+local st = require "util.stanza";
+
+local muc = module:depends "muc";
+local bridge = module:require "sluss_bridge";
+
+local xmlns = bridge.xmlns;
+local retry_after = 1; -- seconds
+
+local outbox = module:shared "outbox"; -- a list of events, oldest first
+outbox.epoch = outbox.epoch or new_id();
+outbox.seq = outbox.seq or 0;
+
+local busy, reason = false, nil;
+
+-- Send the oldest event; the next when it is acknowledged
+local function deliver()
+	local to, event = bridge.first(), outbox[1];
+	if busy or not event then return; end
+	busy = true;
+	local function again()
+		busy = false;
+		deliver();
+	end
+	if not to then return module:add_timer(retry_after, again); end
+	local iq = st.iq({ type = "set", id = new_id(), from = module.host, to = to }):add_child(st.clone(event));
+	module:send_iq(iq, nil, bridge.timeout):next(function ()
+		table.remove(outbox, 1);
+		again();
+	end, function ()
+		module:add_timer(retry_after, again);
+	end);
+end
+
+local function report(name, room, occupant, session, at)
+	outbox.seq = outbox.seq + 1;
+	table.insert(outbox, st.stanza(name, {
+		xmlns = xmlns, epoch = outbox.epoch, seq = ("%d"):format(outbox.seq), room = room.jid:match("^[^@]+"),
+		session = session, occupant = occupant, at = ("%d"):format(at), reason = name == "left" and reason or nil;
+	}));
+	deliver();
+end
+
+module:hook("muc-occupant-session-new", function (event)
+	local room, occupant, session = event.room, event.jid, event.origin.sluss;
+	if not (session and session.person) then return; end -- the focus does not attend
+	room._data.sluss_present = room._data.sluss_present or {};
+	room._data.sluss_present[occupant] = { session = session.session, at = os.time() };
+	report("entered", room, occupant, session.session, os.time());
+end);
+
+-- However an occupant's connection leaves, the room tells the others, after it has forgotten the connection
+module:hook("muc-broadcast-presence", function (event)
+	local room = event.room;
+	local present = room._data.sluss_present or {};
+	for occupant, entry in pairs(present) do
+		if not room:get_occupant_jid(occupant) then
+			present[occupant] = nil;
+			report("left", room, occupant, entry.session, os.time());
+		end
+	end
+end);
+
+--- Do something that puts people out, and give this as the reason they left.
+local function because(why, put_out)
+	reason = why;
+	put_out();
+	reason = nil;
+end
+
+--- Add <roll/> to a reply: everybody inside, and the last event given out before.
+local function call_roll(reply)
+	reply:tag("roll", { xmlns = xmlns, epoch = outbox.epoch, seq = ("%d"):format(outbox.seq) });
+	for room in muc.all_rooms() do
+		for occupant, entry in pairs(room._data.sluss_present or {}) do
+			reply:tag("occupant", {
+				room = room.jid:match("^[^@]+"), session = entry.session, occupant = occupant, at = ("%d"):format(entry.at);
+			}):up();
+		end
+	end
+	return reply;
+end
+
+deliver();
+
+return { because = because, call_roll = call_roll };

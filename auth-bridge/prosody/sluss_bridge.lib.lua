@@ -1,0 +1,58 @@
+-- Asking the bridge: one question, one explicit answer for this very session, in time. Anything else is no.
+-- Part of mod_auth_sluss and mod_sluss_gate; the protocol is described in docs/gate-protocol.md.
+
+local async = require "util.async";
+local new_id = require "util.id".medium;
+local now = require "util.time".now;
+local st = require "util.stanza";
+
+local hosts = prosody.hosts;
+
+local xmlns = "urn:sluss:gate:1";
+
+local bridges = module:get_option_array("sluss_bridges", {});
+local timeout = module:get_option_number("sluss_timeout", 3); -- seconds, for all bridges together
+
+local function connected(bridge)
+	local component = hosts[bridge] and hosts[bridge].modules.component;
+	return component and component.connected;
+end
+
+--- The first bridge whose component link is up, or nil.
+local function first()
+	for _, bridge in ipairs(bridges) do
+		if connected(bridge) then return bridge; end
+	end
+end
+
+--- Whether this JID is a bridge's.
+local function is_bridge(jid)
+	for _, bridge in ipairs(bridges) do
+		if bridge == jid then return true; end
+	end
+	return false;
+end
+
+--- Ask, and wait without holding up other sessions. `attr.session` must come back in the answer.
+-- @return the <verdict/> that says yes; or nil and the reason, one word
+local function ask(question, attr, token)
+	local deadline = now() + timeout;
+	attr.xmlns = xmlns;
+	for _, bridge in ipairs(bridges) do
+		local left = deadline - now();
+		if connected(bridge) and left > 0 and async.ready() then
+			local iq = st.iq({ type = "get", id = new_id(), from = module.host, to = bridge }):tag(question, attr);
+			if token then iq:text_tag("token", token); end
+			local answer = async.wait_for(module:send_iq(iq, nil, left));
+			local verdict = answer and answer.stanza:get_child("verdict", xmlns);
+			if verdict and verdict.attr.session == attr.session then
+				if verdict.attr.allow == "true" then return verdict; end
+				return nil, verdict.attr.reason or "unavailable";
+			end
+			module:log("warn", "No valid verdict on %s from %s", question, bridge);
+		end
+	end
+	return nil, "unavailable";
+end
+
+return { ask = ask, first = first, is_bridge = is_bridge, timeout = timeout, xmlns = xmlns };
