@@ -1,0 +1,87 @@
+"""The pages: handlers parse, call one service and render. Who may do what is the services' business."""
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from sluss.web import keys as keys_pages
+from sluss.web import language, organiser, pages, participant, room, security
+from sluss.web.context import CLOCK, KEYS, SERVICES, SETTINGS, PublicKeys
+from sluss.web.health import make_internal
+from sluss.web.settings import PortalSettings
+
+if TYPE_CHECKING:
+    from sluss.services import Services
+
+__all__ = ["PortalSettings", "PublicKeys", "make_internal", "make_portal"]
+
+STATIC = Path(__file__).parent / "static"
+
+
+def make_portal(
+    services: "Services",
+    settings: PortalSettings,
+    keys: PublicKeys,
+    clock: Callable[[], datetime],
+) -> web.Application:
+    """The application of the portal. Run it without aiohttp's access log: paths hold personal links."""
+    app = web.Application(middlewares=security.MIDDLEWARES, client_max_size=security.MAX_BODY_BYTES)
+    app[SERVICES] = services
+    app[SETTINGS] = settings
+    app[KEYS] = keys
+    app[CLOCK] = clock
+    app[pages.TEMPLATES] = pages.environment()
+    app.on_response_prepare.append(security.security_headers)
+    app.router.add_routes(routes())
+    return app
+
+
+def routes() -> list[web.AbstractRouteDef]:
+    """Every page. `security.PUBLIC` says which of them need no organiser."""
+    link, meeting, invitation = "/i/{link}", "/meetings/{meeting}", "/invitations/{invitation}"
+    return [
+        web.static("/static", STATIC, name="static"),
+        web.get("/keys/jwks.json", keys_pages.jwks, name="jwks"),
+        web.get("/keys/{kid_sha256:[0-9a-f]{64}}.pem", keys_pages.pem, name="pem"),
+        web.post("/language", language.choose, name="language"),
+        # The participant's
+        web.get(link, participant.show, name="link"),
+        web.get(f"{link}/code", participant.code_form, name="code"),
+        web.post(f"{link}/code", participant.send_code, name="code"),
+        web.post(f"{link}/verify", participant.verify, name="verify"),
+        web.post(f"{link}/answer", participant.answer, name="answer"),
+        web.get(f"{link}/not-me", participant.not_me_done, name="not-me"),
+        web.post(f"{link}/not-me", participant.not_me, name="not-me"),
+        web.get(f"{link}/join/code", participant.join_code_form, name="join-code"),
+        web.post(f"{link}/join/code", participant.send_join_code, name="join-code"),
+        web.post(f"{link}/join/verify", participant.join_verify, name="join-verify"),
+        web.get(f"{link}/room", room.participant_room, name="room"),
+        web.post(f"{link}/ticket", room.participant_ticket, name="ticket"),
+        web.get(f"{link}/here", room.participant_here, name="here"),
+        # The organiser's
+        web.get("/enrol/{token}", organiser.enrol_form, name="enrol"),
+        web.post("/enrol/{token}", organiser.enrol, name="enrol"),
+        web.get("/sign-in", organiser.sign_in_form, name="sign-in"),
+        web.post("/sign-in", organiser.sign_in, name="sign-in"),
+        web.get("/sign-in/code", organiser.sign_in_code_form, name="sign-in-code"),
+        web.post("/sign-in/code", organiser.sign_in_code, name="sign-in-code"),
+        web.post("/sign-out", organiser.sign_out, name="sign-out"),
+        web.post("/sign-out/everywhere", organiser.sign_out_everywhere, name="sign-out-everywhere"),
+        web.get("/", organiser.meetings, name="meetings"),
+        web.get("/meetings/new", organiser.new_meeting_form, name="new-meeting"),
+        web.post("/meetings/new", organiser.new_meeting, name="new-meeting"),
+        web.get(meeting, organiser.meeting, name="meeting"),
+        web.post(f"{meeting}/participants", organiser.invite, name="invite"),
+        web.post(f"{meeting}/end", organiser.end, name="end"),
+        web.get(f"{meeting}/verify", organiser.verify_form, name="organiser-verify"),
+        web.post(f"{meeting}/verify", organiser.verify, name="organiser-verify"),
+        web.get(f"{meeting}/room", room.organiser_room, name="organiser-room"),
+        web.post(f"{meeting}/ticket", room.organiser_ticket, name="organiser-ticket"),
+        web.get(f"{meeting}/here", room.organiser_here, name="organiser-here"),
+        web.post(f"{invitation}/resend", organiser.resend, name="resend"),
+        web.post(f"{invitation}/withdraw", organiser.withdraw, name="withdraw"),
+        web.post(f"{invitation}/put-out", organiser.put_out, name="put-out"),
+    ]

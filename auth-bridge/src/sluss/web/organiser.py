@@ -1,0 +1,276 @@
+"""The organiser's pages: enrolment, sign-in, meetings and the people invited to them."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Any
+from zoneinfo import ZoneInfo, available_timezones
+
+import segno
+from aiohttp import web
+
+from sluss.domain import drafts
+from sluss.domain.errors import (
+    InvalidInput,
+    NotVerified,
+    SignInRequired,
+    SlussError,
+    TooManyTries,
+)
+from sluss.domain.gate import Role
+from sluss.domain.meetings import InvitationState, MeetingView
+from sluss.web.context import ADDRESS, CLOCK, ORGANISER, SERVICES, SESSION, SETTINGS, wants_json
+from sluss.web.pages import N_, plain_code, read_form, render
+from sluss.web.sessions import give_session
+
+CLASS_TEXTS = {
+    "internal": (
+        N_("Internal"),
+        N_("Invited people only. Each proves who they are with the personal link and an SMS code, or better."),
+    ),
+    "confidential": (
+        N_("Confidential"),
+        N_("An SMS code is not enough: an authenticator, a passkey or the organisation's own sign-in is needed."),
+    ),
+    "secret": (
+        N_("Secret"),
+        N_("The strongest proof only. The list of invited people is hidden, and nothing is recorded."),
+    ),
+}
+PARTICIPANT_FIELDS = ("name", "email", "mobile")
+EMPTY_ROWS = 3
+_REGIONS = ("Africa", "America", "Antarctica", "Arctic", "Asia", "Atlantic", "Australia", "Europe", "Indian", "Pacific")
+DEFAULT_ZONE = "Europe/Stockholm"
+
+
+@cache
+def time_zones() -> list[str]:
+    """The IANA zones that are named after a place, and UTC."""
+    return [*sorted(z for z in available_timezones() if z.partition("/")[0] in _REGIONS), "UTC"]
+
+
+async def enrol_form(request: web.Request) -> web.StreamResponse:
+    """GET /enrol/<token>: choose a password and set up an authenticator."""
+    return await _enrol_page(request)
+
+
+async def enrol(request: web.Request) -> web.StreamResponse:
+    """POST /enrol/<token>: check both, then show the recovery codes, once."""
+    form = await request.post()  # Not stripped: white space belongs to a password.
+    password, again, code = (str(form.get(name, "")) for name in ("password", "again", "code"))
+    if password != again:
+        return await _enrol_page(request, InvalidInput("again", N_("The two passwords are not the same.")))
+    try:
+        codes = await request.app[SERVICES].organisers.enrol(request.match_info["token"], password, plain_code(code))
+    except InvalidInput as error:
+        return await _enrol_page(request, error)
+    return render(request, "enrolled.html", codes=codes, return_to="/")
+
+
+async def _enrol_page(request: web.Request, problem: SlussError | None = None) -> web.StreamResponse:
+    enrolment = await request.app[SERVICES].organisers.enrolment(request.match_info["token"])
+    qr = segno.make(enrolment.otpauth_uri, error="m").svg_data_uri(scale=5, border=3, light="#fff", dark="#000")
+    secret = " ".join(enrolment.secret[i : i + 4] for i in range(0, len(enrolment.secret), 4))
+    return render(request, "enrol.html", problem=problem, enrolment=enrolment, qr=qr, secret=secret)
+
+
+async def sign_in_form(request: web.Request) -> web.StreamResponse:
+    """GET /sign-in: e-mail and password."""
+    return render(request, "sign_in.html", email="")
+
+
+async def sign_in(request: web.Request) -> web.StreamResponse:
+    """POST /sign-in: the first factor."""
+    form = await request.post()
+    email, password = str(form.get("email", "")).strip(), str(form.get("password", ""))
+    try:
+        await request.app[SERVICES].organisers.password(request[SESSION], email, password, request[ADDRESS])
+    except NotVerified:
+        problem = NotVerified(public=N_("E-mail and password did not match."))
+        return render(request, "sign_in.html", problem=problem, email=email)
+    except TooManyTries as error:
+        return render(request, "sign_in.html", problem=error, email=email)
+    raise web.HTTPSeeOther("/sign-in/code")
+
+
+async def sign_in_code_form(request: web.Request) -> web.StreamResponse:
+    """GET /sign-in/code: the authenticator's code."""
+    return render(request, "sign_in_code.html")
+
+
+async def sign_in_code(request: web.Request) -> web.StreamResponse:
+    """POST /sign-in/code: the second factor; the session is a new one from here on."""
+    code = plain_code((await read_form(request)).get("code", ""))
+    try:
+        fresh = await request.app[SERVICES].organisers.second_factor(request[SESSION], code, request[ADDRESS])
+    except NotVerified:
+        problem = NotVerified(public=N_("That code did not match. Wait for the next one and try again."))
+        return render(request, "sign_in_code.html", problem=problem)
+    except TooManyTries as error:
+        return render(request, "sign_in_code.html", problem=error)
+    except SignInRequired:
+        raise web.HTTPSeeOther("/sign-in") from None
+    give_session(request, fresh)
+    raise web.HTTPSeeOther("/")
+
+
+async def sign_out(request: web.Request) -> web.StreamResponse:
+    """POST /sign-out: end this session."""
+    await request.app[SERVICES].organisers.sign_out(request[SESSION])
+    give_session(request)
+    raise web.HTTPSeeOther("/sign-in")
+
+
+async def sign_out_everywhere(request: web.Request) -> web.StreamResponse:
+    """POST /sign-out/everywhere: end every session of this organiser."""
+    await request.app[SERVICES].organisers.sign_out_everywhere(request[ORGANISER])
+    give_session(request)
+    raise web.HTTPSeeOther("/sign-in")
+
+
+async def meetings(request: web.Request) -> web.StreamResponse:
+    """GET /: the organiser's meetings, those to come first."""
+    found = await request.app[SERVICES].meetings.list(request[ORGANISER])
+    now = request.app[CLOCK]()
+    coming = [m for m in found if m.ended_at is None and now < m.closes_at]
+    past = [m for m in found if m not in coming]
+    return render(request, "meetings.html", coming=coming[::-1], past=past)
+
+
+async def new_meeting_form(request: web.Request) -> web.StreamResponse:
+    """GET /meetings/new: an empty form, for the next full hour."""
+    hour = request.app[CLOCK]().astimezone(ZoneInfo(DEFAULT_ZONE)).replace(minute=0) + timedelta(hours=1)
+    typed = {"date": f"{hour:%Y-%m-%d}", "time": f"{hour:%H:%M}", "minutes": "60", "time_zone": DEFAULT_ZONE}
+    return _new_meeting_page(request, typed, [])
+
+
+async def new_meeting(request: web.Request) -> web.StreamResponse:
+    """POST /meetings/new: save the meeting and send the invitations, or show what to mend."""
+    form = await read_form(request)
+    names, emails, mobiles = (form.getall(f"participant_{name}", []) for name in PARTICIPANT_FIELDS)
+    people = list(zip(names, emails, mobiles, strict=False))
+    try:
+        region, now = request.app[SETTINGS].default_region, request.app[CLOCK]()
+        draft = drafts.parse_meeting(form, people, region=region, now=now)
+        meeting = await request.app[SERVICES].meetings.create(request[ORGANISER], draft)
+    except InvalidInput as error:
+        return _new_meeting_page(request, form, people, error)
+    raise web.HTTPSeeOther(f"/meetings/{meeting.id}")
+
+
+def _new_meeting_page(
+    request: web.Request,
+    typed: Mapping[str, str],
+    people: list[tuple[str, str, str]],
+    problem: SlussError | None = None,
+) -> web.StreamResponse:
+    classes = [(c.name, *CLASS_TEXTS[c.name]) for c in request.app[SERVICES].meetings.classes()]
+    rows = people + [("", "", "")] * (EMPTY_ROWS - len(people))
+    return render(
+        request,
+        "meeting_new.html",
+        problem=problem,
+        typed=typed,
+        rows=rows,
+        classes=classes,
+        zones=time_zones(),
+    )
+
+
+async def meeting(request: web.Request) -> web.StreamResponse:
+    """GET /meetings/<id>: the meeting and what has become of each invitation."""
+    return await _meeting_page(request)
+
+
+async def _meeting_page(
+    request: web.Request, problem: SlussError | None = None, typed: Mapping[str, str] | None = None
+) -> web.StreamResponse:
+    view = await request.app[SERVICES].meetings.view(request[ORGANISER], request.match_info["meeting"])
+    return render(
+        request,
+        "meeting.html",
+        problem=problem,
+        typed=typed or {},
+        view=view,
+        return_to=f"/meetings/{view.meeting.id}",
+        **_status(view, request.app[CLOCK]()),
+    )
+
+
+def _status(view: MeetingView, now: datetime) -> dict[str, Any]:
+    invited = [p for p in view.participants if p.invitation.role is Role.PARTICIPANT]
+    return {
+        "invited": invited,
+        "here": {p.invitation_id: p for p in view.here},
+        "class_name": CLASS_TEXTS[view.meeting.sensitivity][0],
+        "states": InvitationState,
+        "over": view.meeting.ended_at is not None or now >= view.meeting.closes_at,
+    }
+
+
+async def invite(request: web.Request) -> web.StreamResponse:
+    """POST /meetings/<id>/participants: invite one more person."""
+    form = await read_form(request)
+    meeting_id = request.match_info["meeting"]
+    try:
+        who, address, number = (form.get(name, "") for name in PARTICIPANT_FIELDS)
+        draft = drafts.participant(who, address, number, region=request.app[SETTINGS].default_region)
+        await request.app[SERVICES].meetings.invite(request[ORGANISER], meeting_id, draft)
+    except InvalidInput as error:
+        return await _meeting_page(request, error, form)
+    raise web.HTTPSeeOther(f"/meetings/{meeting_id}")
+
+
+async def resend(request: web.Request) -> web.StreamResponse:
+    """POST /invitations/<id>/resend: a new personal link by mail; the old one is dead."""
+    change = request.app[SERVICES].meetings.resend
+    return _changed(request, await change(request[ORGANISER], request.match_info["invitation"]))
+
+
+async def withdraw(request: web.Request) -> web.StreamResponse:
+    """POST /invitations/<id>/withdraw: take the invitation back."""
+    change = request.app[SERVICES].meetings.withdraw
+    return _changed(request, await change(request[ORGANISER], request.match_info["invitation"]))
+
+
+async def put_out(request: web.Request) -> web.StreamResponse:
+    """POST /invitations/<id>/put-out: out of the meeting, and not back in."""
+    change = request.app[SERVICES].meetings.put_out
+    return _changed(request, await change(request[ORGANISER], request.match_info["invitation"]))
+
+
+def _changed(request: web.Request, meeting_id: str) -> web.StreamResponse:
+    if wants_json(request):
+        return web.json_response({"done": True})
+    raise web.HTTPSeeOther(f"/meetings/{meeting_id}")
+
+
+async def end(request: web.Request) -> web.StreamResponse:
+    """POST /meetings/<id>/end: everybody out, for good."""
+    meeting_id = request.match_info["meeting"]
+    await request.app[SERVICES].meetings.end(request[ORGANISER], meeting_id)
+    raise web.HTTPSeeOther(f"/meetings/{meeting_id}")
+
+
+async def verify_form(request: web.Request) -> web.StreamResponse:
+    """GET /meetings/<id>/verify: a fresh authenticator code before entering."""
+    return await _verify_page(request)
+
+
+async def verify(request: web.Request) -> web.StreamResponse:
+    """POST /meetings/<id>/verify: check it, then enter."""
+    code = plain_code((await read_form(request)).get("code", ""))
+    meeting_id = request.match_info["meeting"]
+    try:
+        await request.app[SERVICES].tickets.verify_organiser(request[SESSION], meeting_id, code, request[ADDRESS])
+    except NotVerified:
+        problem = NotVerified(public=N_("That code did not match. Wait for the next one and try again."))
+        return await _verify_page(request, problem)
+    except TooManyTries as error:
+        return await _verify_page(request, error)
+    raise web.HTTPSeeOther(f"/meetings/{meeting_id}/room")
+
+
+async def _verify_page(request: web.Request, problem: SlussError | None = None) -> web.StreamResponse:
+    view = await request.app[SERVICES].meetings.view(request[ORGANISER], request.match_info["meeting"])
+    return render(request, "meeting_verify.html", problem=problem, view=view)

@@ -1,0 +1,135 @@
+"""The room page, for participants and organisers: it holds no ticket, its script asks for one."""
+
+from typing import Any
+
+from aiohttp import web
+
+from sluss.domain.assurance import Method
+from sluss.domain.gate import Refusal, Role
+from sluss.domain.meetings import PersonHere, Ticket
+from sluss.web.context import ORGANISER, SERVICES, SESSION, SETTINGS
+from sluss.web.pages import N_, Texts, render, texts
+from sluss.web.participant import link_path
+
+ROLE_TEXTS = {Role.ORGANISER: N_("organiser"), Role.PARTICIPANT: N_("participant")}
+REFUSAL_TEXTS = {
+    Refusal.NO_TICKET: N_("You came to the door without a ticket. Try again from this page."),
+    Refusal.BAD_TICKET: N_("The door did not accept your ticket. Try again from this page."),
+    Refusal.EXPIRED: N_("Your ticket was too old. Try again."),
+    Refusal.USED: N_("Your ticket had been used already. Try again."),
+    Refusal.WRONG_ROOM: N_("Your ticket is for another meeting."),
+    Refusal.WITHDRAWN: N_("You are no longer invited to this meeting."),
+    Refusal.NOT_OPEN: N_("The meeting is not open."),
+    Refusal.NOT_KNOWN: N_("The door does not know you. Try again from this page."),
+    Refusal.UNAVAILABLE: N_(
+        "The door service is not answering. People already inside stay; nobody new gets in. Try again in a while."
+    ),
+}
+SCRIPT_TEXTS = {
+    "connecting": N_("Opening the door …"),
+    "inside": N_("You are in the meeting."),
+    "left": N_("You have left the meeting."),
+    "put-out": N_("You have been put out of the meeting."),
+    "ended": N_("The meeting has ended."),
+    "lost": N_("The connection was lost."),
+    "refused": N_("The door did not let you in."),
+    "failed": N_("That did not work. Try again."),
+    "you": N_("you"),
+    "entered": N_("%s entered"),
+    "went": N_("%s left"),
+    "verified": N_("verified %s"),
+    "since": N_("here since %s"),
+    "put-out-button": N_("Put out"),
+}
+
+
+async def participant_room(request: web.Request) -> web.StreamResponse:
+    """GET /i/<link>/room: the room to whoever may have a ticket now, the invitation to all others."""
+    view = await request.app[SERVICES].participation.look(request.match_info["link"], request[SESSION])
+    if view is None or not view.open or not view.may_enter:
+        raise web.HTTPSeeOther(link_path(request))
+    base = link_path(request)
+    return _room_page(request, view.meeting.title, base, base, None)
+
+
+async def organiser_room(request: web.Request) -> web.StreamResponse:
+    """GET /meetings/<id>/room: the organiser's room, after a fresh authenticator code."""
+    services = request.app[SERVICES]
+    meeting_id = request.match_info["meeting"]
+    view = await services.meetings.view(request[ORGANISER], meeting_id)
+    base = f"/meetings/{meeting_id}"
+    if not view.open:
+        raise web.HTTPSeeOther(base)
+    if not await services.tickets.organiser_may_enter(request[SESSION], meeting_id):
+        raise web.HTTPSeeOther(f"{base}/verify")
+    return _room_page(request, view.meeting.title, base, f"{base}/verify", meeting_id)
+
+
+def _room_page(
+    request: web.Request, title: str, base: str, verify_at: str, meeting_id: str | None
+) -> web.StreamResponse:
+    settings = request.app[SETTINGS]
+    words = texts(request)
+    refusals = {f"refused-{reason}": words.gettext(text) for reason, text in REFUSAL_TEXTS.items()}
+    roles = {f"role-{role}": words.gettext(text) for role, text in ROLE_TEXTS.items()}
+    methods = {f"method-{method}": words.method(method) for method in Method}
+    return render(
+        request,
+        "room.html",
+        title=title,
+        base=base,
+        verify_at=verify_at,
+        meeting_id=meeting_id,
+        jitsi=settings.jitsi,
+        meet_origin=settings.meet_origin,
+        websocket=settings.meet_origin.replace("https:", "wss:", 1) + "/xmpp-websocket",
+        script_texts={k: words.gettext(v) for k, v in SCRIPT_TEXTS.items()} | refusals | roles | methods,
+    )
+
+
+async def participant_ticket(request: web.Request) -> web.StreamResponse:
+    """POST /i/<link>/ticket: a ticket for the script of the participant's room page."""
+    tickets = request.app[SERVICES].tickets
+    return _ticket(await tickets.for_participant(request.match_info["link"], request[SESSION]))
+
+
+async def organiser_ticket(request: web.Request) -> web.StreamResponse:
+    """POST /meetings/<id>/ticket: a ticket for the script of the organiser's room page."""
+    tickets = request.app[SERVICES].tickets
+    return _ticket(await tickets.for_organiser(request[SESSION], request.match_info["meeting"]))
+
+
+def _ticket(ticket: Ticket) -> web.Response:
+    return web.json_response(
+        {
+            "token": ticket.token,
+            "room": ticket.room,
+            "domain": ticket.jid_domain,
+            "expires_at": int(ticket.expires_at.timestamp()),
+        }
+    )
+
+
+async def participant_here(request: web.Request) -> web.StreamResponse:
+    """GET /i/<link>/here: who is in the meeting, to whoever may enter it."""
+    admission = request.app[SERVICES].admission
+    people = await admission.here_for_participant(request.match_info["link"], request[SESSION])
+    words = texts(request)
+    return web.json_response({"people": [_person(p, words) for p in people]})
+
+
+async def organiser_here(request: web.Request) -> web.StreamResponse:
+    """GET /meetings/<id>/here: the same to the organiser, with what is needed to put somebody out."""
+    view = await request.app[SERVICES].meetings.view(request[ORGANISER], request.match_info["meeting"])
+    words = texts(request)
+    people = [_person(p, words) | {"invitation": p.invitation_id} for p in view.here]
+    return web.json_response({"people": people})
+
+
+def _person(person: PersonHere, words: Texts) -> dict[str, Any]:
+    return {
+        "name": person.name,
+        "role": person.role,
+        "method": words.method(person.method),
+        "entered_at": int(person.entered_at.timestamp()),
+    }

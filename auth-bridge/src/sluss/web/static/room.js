@@ -1,0 +1,201 @@
+// The room page: asks for a ticket, enters by Jitsi's frame or without video, and shows who is here.
+import { Room } from "/static/xmpp.js";
+
+const page = document.getElementById("room");
+const { ticket: ticketUrl, here: hereUrl, verify, csrf, websocket } = page.dataset;
+const jitsi = page.dataset.jitsi === "true";
+const organiser = page.dataset.organiser === "true";
+const texts = JSON.parse(page.dataset.texts);
+const lang = document.documentElement.lang;
+const byId = (id) => document.getElementById(id);
+const POLL_EVERY = 3000;
+
+let room = null; // what `leave` is called on
+let polling = 0;
+let present = new Map(); // key → person, as last shown
+
+function say(kind, text) {
+  const status = byId("status");
+  status.dataset.kind = kind;
+  status.textContent = text;
+}
+
+const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString(lang, { hour: "2-digit", minute: "2-digit" });
+
+async function ask(url, method = "GET") {
+  const headers = { Accept: "application/json" };
+  if (method === "POST") headers["X-CSRF-Token"] = csrf;
+  const answer = await fetch(url, { method, headers });
+  const body = await answer.json();
+  if (!answer.ok) throw Object.assign(new Error(body.message), { status: answer.status });
+  return body;
+}
+
+// Who is here
+
+function line(person) {
+  const item = document.createElement("li");
+  const text = document.createElement("p");
+  const name = document.createElement("strong");
+  const how = document.createElement("small");
+  const when = person.verifiedAt
+    ? texts.verified.replace("%s", clock(person.verifiedAt))
+    : texts.since.replace("%s", clock(person.entered_at));
+  item.className = "here";
+  name.textContent = person.self ? `${person.name} (${texts.you})` : person.name;
+  how.textContent = [texts[`role-${person.role}`], texts[`method-${person.method}`] ?? person.method, when].join(" · ");
+  text.append(name, how);
+  item.append(text);
+  if (organiser && person.invitation && person.role !== "organiser") item.append(putOutButton(person));
+  return item;
+}
+
+function putOutButton(person) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "danger small";
+  button.textContent = texts["put-out-button"];
+  button.setAttribute("aria-label", `${texts["put-out-button"]}: ${person.name}`);
+  button.addEventListener("click", async () => {
+    button.disabled = true;
+    try {
+      await ask(`/invitations/${encodeURIComponent(person.invitation)}/put-out`, "POST");
+    } catch (error) {
+      say("bad", error.message || texts.failed);
+    }
+    poll();
+  });
+  return button;
+}
+
+function show(people) {
+  const fresh = new Map(people.map((person) => [person.key, person]));
+  const came = people.filter((person) => !present.has(person.key) && !person.self);
+  const went = [...present.values()].filter((person) => !fresh.has(person.key));
+  if (present.size > 0) {
+    const news = [
+      ...came.map((person) => texts.entered.replace("%s", person.name)),
+      ...went.map((person) => texts.went.replace("%s", person.name)),
+    ];
+    if (news.length > 0) byId("event").textContent = `${clock(Date.now() / 1000)} ${news.join(", ")}`;
+  }
+  const same = came.length === 0 && went.length === 0 && present.size === fresh.size;
+  present = fresh;
+  byId("count").textContent = `(${people.length})`;
+  if (!same || byId("people").children.length === 0) byId("people").replaceChildren(...people.map(line));
+}
+
+async function poll() {
+  clearTimeout(polling);
+  if (room === null) return;
+  try {
+    const { people } = await ask(hereUrl);
+    if (room !== null) show(people.map((person) => ({ ...person, key: person.invitation ?? person.name + person.entered_at })));
+  } catch {
+    // The list stays as it was; the next round tries again.
+  }
+  clearTimeout(polling);
+  polling = setTimeout(poll, POLL_EVERY);
+}
+
+// In and out
+
+function inside() {
+  say("inside", texts.inside);
+  byId("leave").hidden = false;
+}
+
+function out(kind, reason = "") {
+  if (room === null) return;
+  room = null;
+  clearTimeout(polling);
+  say(kind === "left" ? "left" : "bad", texts[`refused-${reason}`] ?? texts[kind]);
+  show([]);
+  byId("count").textContent = "";
+  byId("event").textContent = "";
+  byId("leave").hidden = true;
+  byId("back").hidden = false;
+  byId("again").hidden = kind === "put-out" || kind === "ended" || reason === "withdrawn";
+}
+
+function enterWithoutVideo(ticket) {
+  // The organiser's list comes from the bridge, which knows whose invitation to put out; the room says when to ask.
+  const people = organiser ? () => poll() : show;
+  let entered = false;
+  room = new Room({
+    ...ticket,
+    url: websocket,
+    on: {
+      people: (list) => {
+        if (!entered) inside();
+        entered = true;
+        people(list);
+      },
+      out,
+    },
+  });
+}
+
+function enterJitsi(ticket) {
+  const api = new JitsiMeetExternalAPI(new URL(websocket).host, {
+    roomName: ticket.room,
+    parentNode: byId("stage"),
+    width: "100%",
+    height: "100%",
+    lang,
+    configOverwrite: {
+      prejoinConfig: { enabled: false },
+      disableDeepLinking: true,
+      disableInviteFunctions: true,
+      readOnlyName: true,
+      toolbarButtons: [
+        "microphone", "camera", "desktop", "chat", "raisehand", "participants-pane", "tileview",
+        "select-background", "settings", "fullscreen", "hangup",
+      ],
+    },
+  });
+  // In the fragment, where no server sees it. The API's own `jwt` option would put it into the query.
+  api.getIFrame().src += `&jwt=${encodeURIComponent(JSON.stringify(ticket.token))}`;
+  const close = (kind, reason) => {
+    if (room === null) return;
+    out(kind, reason);
+    api.dispose();
+  };
+  room = { leave: () => (api.executeCommand("hangup"), close("left")) };
+  api.on("videoConferenceJoined", inside);
+  api.on("videoConferenceLeft", () => whyOut(close));
+  api.on("readyToClose", () => close("left"));
+  // Shown here in plain words, instead of Jitsi's own question for a user name and password.
+  api.on("errorOccurred", ({ error }) => {
+    if (error?.isFatal || /^(connection|conference)\./.test(error?.name ?? "")) close("refused");
+  });
+  api.on("passwordRequired", () => close("refused"));
+  poll();
+}
+
+// Jitsi says only that we are out. Whoever was put out may no longer ask who is here.
+async function whyOut(close) {
+  try {
+    await ask(hereUrl);
+    close("left");
+  } catch (error) {
+    close(error.status === undefined ? "lost" : "put-out");
+  }
+}
+
+async function enter() {
+  say("connecting", texts.connecting);
+  try {
+    const ticket = await ask(ticketUrl, "POST");
+    (jitsi ? enterJitsi : enterWithoutVideo)(ticket);
+  } catch (error) {
+    if (error.status === 401 || error.status === 403) return location.replace(verify);
+    say("bad", error.message || texts.lost);
+    byId("back").hidden = byId("again").hidden = false;
+  }
+}
+
+byId("leave").addEventListener("click", () => room?.leave());
+byId("again").addEventListener("click", () => location.reload());
+addEventListener("pagehide", () => room?.leave());
+enter();
