@@ -1,0 +1,262 @@
+"""The composition root: opens everything in order, and closes it in reverse."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+import aiohttp
+import sdnotify
+import structlog
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Metric, ProcessCollector
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from sluss.config import Credentials, HttpSms, Settings
+from sluss.delivery import sms
+from sluss.delivery.mail import SmtpMail
+from sluss.delivery.worker import OutboxWorker
+from sluss.domain.errors import ConfigError, GateUnavailable
+from sluss.domain.gate import Door
+from sluss.factors.passwords import Passwords
+from sluss.gate import Gate
+from sluss.keyring.secrets import Hasher, field_key, form_key
+from sluss.keyring.tickets import TicketKeys
+from sluss.services import Services
+from sluss.services.admission import Admission
+from sluss.services.common import Ground, Site
+from sluss.services.health import Health
+from sluss.services.housekeeping import Housekeeping
+from sluss.services.meetings import Meetings
+from sluss.services.organisers import Organisers
+from sluss.services.participation import Participation
+from sluss.services.tickets import Tickets
+from sluss.store.database import Store, require_current_schema
+from sluss.store.sealing import Sealer
+from sluss.web import make_internal, make_portal
+from sluss.web.settings import PortalSettings
+
+SHUTDOWN_SECONDS = 10.0
+
+Clock = Callable[[], datetime]
+_log = structlog.get_logger()
+
+
+def utc_now() -> datetime:
+    """The one place where the real clock is read."""
+    return datetime.now(UTC)
+
+
+class _NoDoor:
+    """Stands where the gate is declared away: nobody is inside, nobody can be put out."""
+
+    connected = False
+
+    async def expel(self, room: str, username: str, text: str) -> int:  # noqa: ARG002
+        raise GateUnavailable("the gate is declared away")
+
+    async def end(self, room: str, text: str) -> None:  # noqa: ARG002
+        raise GateUnavailable("the gate is declared away")
+
+
+class _Gauges(Collector):
+    """Numbers that are read when they are asked for."""
+
+    def __init__(self, door: Callable[[], Door]) -> None:
+        self._door = door
+
+    def collect(self) -> Iterator[Metric]:
+        """What prometheus_client calls."""
+        yield GaugeMetricFamily("sluss_gate_connected", "Whether the gate is up.", int(self._door().connected))
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge:
+    """A running bridge."""
+
+    services: Services
+    store: Store
+    outbox: OutboxWorker
+    gate: Gate | None
+    portal_port: int
+    internal_port: int
+
+
+@asynccontextmanager
+async def services_of(
+    settings: Settings, credentials: Credentials, clock: Clock = utc_now
+) -> AsyncIterator[tuple[Services, Store]]:
+    """The verbs alone, for admin commands: no listener, no gate; the running bridge sends what is queued."""
+    master = credentials.master_key.get_secret_value()
+    store = _open_store(settings, master)
+    try:
+        ground = _ground(settings, store, master, clock, lambda: None)
+        yield _services(ground, _ticket_keys(credentials), _NoDoor, gate=False), store
+    finally:
+        store.close()
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings,
+    credentials: Credentials,
+    *,
+    clock: Clock = utc_now,
+    registry: CollectorRegistry | None = None,
+) -> AsyncIterator[Bridge]:
+    """Everything, opened in the order store → clients → services → gate → pages. Raises `ConfigError`."""
+    registry = registry or CollectorRegistry()
+    master = credentials.master_key.get_secret_value()
+    keys = _ticket_keys(credentials)
+    mail = _mail(settings, credentials)
+    async with AsyncExitStack() as stack:
+        store = _open_store(settings, master)
+        stack.callback(store.close)
+        client = await stack.enter_async_context(aiohttp.ClientSession())
+        outbox = OutboxWorker(store, mail, _sms(settings, credentials, client), clock)
+        ground = _ground(settings, store, master, clock, outbox.wake)
+        gate: Gate | None = None
+
+        def door() -> Door:
+            return gate or _NoDoor()
+
+        services = _services(ground, keys, door, gate=settings.gate.enabled)
+        if settings.gate.enabled:
+            link = settings.gate
+            secret = credentials.component_secret.get_secret_value()
+            gate = Gate(link.component, link.host, link.port, secret, settings.meet_host, services.admission)
+            await gate.start()
+            stack.push_async_callback(gate.stop)
+        outbox.start()
+        stack.push_async_callback(outbox.stop)
+        housekeeping = Housekeeping(ground, services.admission)
+        housekeeping.start()
+        stack.push_async_callback(housekeeping.stop)
+
+        ProcessCollector(registry=registry)
+        registry.register(_Gauges(door))
+        portal = make_portal(services, _portal_settings(settings, master), keys, clock)
+        portal_port = await _listen(stack, portal, settings.listen.portal)
+        internal_port = await _listen(stack, make_internal(services.health, registry), settings.listen.internal)
+        yield Bridge(services, store, outbox, gate, portal_port, internal_port)
+
+
+async def serve(settings: Settings, credentials: Credentials, registry: CollectorRegistry) -> None:
+    """Run until SIGTERM or SIGINT. systemd is told when the gate's link is up, and not before."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    systemd = sdnotify.SystemdNotifier()
+    async with running(settings, credentials, registry=registry) as bridge:
+        _log.info("listening", portal=bridge.portal_port, internal=bridge.internal_port)
+        if bridge.gate is not None:
+            systemd.notify("STATUS=Waiting for Prosody's component link")
+            await _first(bridge.gate.wait_connected(None), stop.wait())
+        if not stop.is_set():
+            systemd.notify("READY=1\nSTATUS=The gate is up" if bridge.gate else "READY=1\nSTATUS=No gate")
+            _log.info("ready")
+            await stop.wait()
+        systemd.notify("STOPPING=1")
+        _log.info("stopping")
+
+
+async def _first(*waits: object) -> None:
+    tasks = [asyncio.ensure_future(wait) for wait in waits]  # type: ignore[call-overload]
+    _, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def _open_store(settings: Settings, master: bytes) -> Store:
+    store = Store(settings.database, Sealer(field_key(master)))
+    try:
+        require_current_schema(store.engine)
+    except ConfigError:
+        store.close()
+        raise
+    return store
+
+
+def _ground(settings: Settings, store: Store, master: bytes, clock: Clock, wake: Callable[[], None]) -> Ground:
+    portal_host = urlsplit(settings.portal).hostname or ""
+    site = Site(settings.organisation, settings.portal, portal_host, settings.meet_host, settings.default_locale)
+    return Ground(store, clock, Hasher(master), site, wake)
+
+
+def _services(ground: Ground, keys: TicketKeys, door: Callable[[], Door], *, gate: bool) -> Services:
+    organisers = Organisers(ground, Passwords())
+    participation = Participation(ground, door)
+    return Services(
+        organisers=organisers,
+        meetings=Meetings(ground, door),
+        participation=participation,
+        tickets=Tickets(ground, keys, organisers),
+        admission=Admission(ground, keys, participation, door),
+        health=Health(ground, door if gate else None),
+    )
+
+
+def _ticket_keys(credentials: Credentials) -> TicketKeys:
+    return TicketKeys({name: pem.get_secret_value() for name, pem in credentials.ticket_keys.items()})
+
+
+def _mail(settings: Settings, credentials: Credentials) -> SmtpMail:
+    mail, password = settings.mail, credentials.smtp_password
+    return SmtpMail(
+        mail.host,
+        mail.port,
+        security=mail.security,
+        sender=mail.sender,
+        username=mail.username,
+        password=password.get_secret_value() if password else None,
+    )
+
+
+def _sms(settings: Settings, credentials: Credentials, client: aiohttp.ClientSession) -> sms.SmsSender:
+    chosen = settings.sms
+    if not isinstance(chosen, HttpSms):
+        return sms.GammuSms(chosen.inject, chosen.config)
+    return sms.HttpSms(
+        client,
+        chosen.url,
+        method=chosen.method,
+        headers=chosen.headers,
+        json=chosen.json_,
+        form=chosen.form,
+        username=chosen.username,
+        password=credentials.sms_password.get_secret_value() if credentials.sms_password else None,
+    )
+
+
+def _portal_settings(settings: Settings, master: bytes) -> PortalSettings:
+    return PortalSettings(
+        organisation=settings.organisation,
+        portal_origin=settings.portal,
+        meet_origin=settings.meet,
+        meet_host=settings.meet_host,
+        jitsi=settings.jitsi,
+        trusted_proxies=settings.trusted_proxies,
+        default_locale=settings.default_locale,
+        default_region=settings.default_region,
+        csrf_key=form_key(master),
+    )
+
+
+async def _listen(stack: AsyncExitStack, app: web.Application, endpoint: str) -> int:
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS, handle_signals=False)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    host, _, port = endpoint.rpartition(":")
+    try:
+        await web.TCPSite(runner, host.strip("[]"), int(port)).start()
+    except OSError as error:
+        raise ConfigError(f"listen: {endpoint}: {error.strerror}") from None
+    return int(runner.addresses[0][1])

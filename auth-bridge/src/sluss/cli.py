@@ -1,0 +1,211 @@
+"""Admin commands. An expected error is one line on standard error and exit code 78 (EX_CONFIG) or 1."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Coroutine
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import click
+from prometheus_client import CollectorRegistry
+
+from sluss import __version__, logs
+from sluss.config import DEFAULT_PATH, Credentials, Settings, load_credentials, load_settings
+from sluss.domain import drafts
+from sluss.domain.errors import ConfigError, SlussError
+
+
+class _Command(click.Group):
+    """Turns expected errors into one line."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ConfigError as error:
+            click.echo(f"sluss: {error}", err=True)
+            ctx.exit(os.EX_CONFIG)
+        except SlussError as error:
+            click.echo(f"sluss: {error}", err=True)
+            ctx.exit(1)
+
+
+@click.group(cls=_Command, help="The auth-bridge of Sluss.")
+@click.version_option(__version__)
+@click.option(
+    "--config",
+    "path",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_PATH,
+    show_default=True,
+    help="The settings file.",
+)
+@click.pass_context
+def main(ctx: click.Context, path: Path) -> None:
+    """Hold the path for the commands; each reads only what it needs."""
+    ctx.obj = path
+
+
+@main.command()
+@click.pass_obj
+def serve(path: Path) -> None:
+    """Run the bridge."""
+    from sluss import app  # noqa: PLC0415 (commands that need no server start without it)
+
+    settings, credentials = _load(path)
+    registry = CollectorRegistry()
+    logs.configure(settings.log.level, settings.log.format, registry)
+    asyncio.run(app.serve(settings, credentials, registry))
+
+
+@main.command()
+@click.option("--without-credentials", is_flag=True, help="Check the file alone.")
+@click.pass_obj
+def check(path: Path, without_credentials: bool) -> None:
+    """Check settings and secrets; say the first thing that is wrong."""
+    from sluss.keyring.tickets import TicketKeys  # noqa: PLC0415
+
+    settings = load_settings(path)
+    if not without_credentials:
+        credentials = load_credentials(settings)
+        TicketKeys({name: pem.get_secret_value() for name, pem in credentials.ticket_keys.items()})
+    click.echo("ok")
+
+
+@main.group()
+def database() -> None:
+    """The store's schema."""
+
+
+@database.command()
+@click.pass_obj
+def upgrade(path: Path) -> None:
+    """Bring the database to this version's schema."""
+    from sluss.store.database import upgrade as run  # noqa: PLC0415
+
+    click.echo(f"schema {run(load_settings(path).database)}")
+
+
+@main.group()
+def keys() -> None:
+    """Ticket keys."""
+
+
+@keys.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+def init(directory: Path) -> None:
+    """Make the first ticket key in DIRECTORY, unless there is one."""
+    from sluss.keyring.tickets import create_first_key  # noqa: PLC0415
+
+    kid, created = create_first_key(directory)
+    click.echo(f"{'created' if created else 'exists'} {kid}")
+
+
+@main.group()
+def organiser() -> None:
+    """People who may create meetings."""
+
+
+@organiser.command("add")
+@click.option("--name", required=True)
+@click.option("--email", required=True)
+@click.pass_obj
+def organiser_add(path: Path, name: str, email: str) -> None:
+    """Print a one-time link where the organiser enrols. It is good for seven days."""
+    click.echo(_with_services(path, lambda services: services.organisers.add(name, email)))
+
+
+@organiser.command("list")
+@click.pass_obj
+def organiser_list(path: Path) -> None:
+    """Print every organiser and since when they are enrolled."""
+    for who, enrolled in _with_services(path, lambda services: services.organisers.all()):
+        click.echo(f"{who.email}\t{who.name}\t{f'enrolled {enrolled:%Y-%m-%d}' if enrolled else 'not enrolled'}")
+
+
+@main.group()
+def meeting() -> None:
+    """Meetings."""
+
+
+@meeting.command("add")
+@click.option("--organiser", "email", required=True, help="The organiser's e-mail address.")
+@click.option("--title", required=True)
+@click.option("--agenda", default="")
+@click.option("--start", help="Local date and time, as 2026-01-31T09:30.")
+@click.option("--in", "in_minutes", type=int, help="Start so many minutes from now, instead of --start.")
+@click.option("--minutes", type=int, default=60, show_default=True)
+@click.option("--time-zone", default="Europe/Stockholm", show_default=True)
+@click.option("--class", "sensitivity", default="internal", show_default=True)
+@click.option("--participant", "participants", multiple=True, help="“Name,e-mail,mobile”; may be repeated.")
+@click.pass_obj
+def meeting_add(
+    path: Path,
+    *,
+    email: str,
+    title: str,
+    agenda: str,
+    start: str | None,
+    in_minutes: int | None,
+    minutes: int,
+    time_zone: str,
+    sensitivity: str,
+    participants: tuple[str, ...],
+) -> None:
+    """Create a meeting for an organiser and invite its participants. Prints its id."""
+    settings = load_settings(path)
+    rows: list[tuple[str, str, str]] = []
+    for index, row in enumerate(participants):
+        cells = [cell.strip() for cell in row.split(",")]
+        if len(cells) != 3:
+            raise click.BadParameter(f"number {index + 1} must be “Name,e-mail,mobile”", param_hint="--participant")
+        rows.append((cells[0], cells[1], cells[2]))
+
+    async def work(services: Any) -> str:
+        from sluss.app import utc_now  # noqa: PLC0415
+
+        now = utc_now()
+        if in_minutes is not None:
+            at = (now + timedelta(minutes=in_minutes)).astimezone(ZoneInfo(time_zone))
+        elif start:
+            at = datetime.fromisoformat(start)
+        else:
+            raise click.UsageError("say --start or --in")
+        form = {
+            "title": title,
+            "agenda": agenda,
+            "date": f"{at:%Y-%m-%d}",
+            "time": f"{at:%H:%M}",
+            "minutes": str(minutes),
+            "time_zone": time_zone,
+            "sensitivity": sensitivity,
+        }
+        draft = drafts.parse_meeting(form, rows, region=settings.default_region, now=now)
+        return str((await services.meetings.create(await services.organisers.by_email(email), draft)).id)
+
+    click.echo(_with_services(path, work))
+
+
+def _load(path: Path) -> tuple[Settings, Credentials]:
+    settings = load_settings(path)
+    return settings, load_credentials(settings)
+
+
+def _with_services(path: Path, verb: Any) -> Any:
+    from sluss import app  # noqa: PLC0415
+
+    settings, credentials = _load(path)
+    logs.configure("warning", settings.log.format, CollectorRegistry())
+
+    async def work() -> Any:
+        async with app.services_of(settings, credentials) as (services, _):
+            done: Coroutine[Any, Any, Any] = verb(services)
+            return await done
+
+    return asyncio.run(work())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,40 @@
+"""What is written in mails and SMS. Neutral on purpose: nothing of the meeting, its people or its organiser."""
+
+SUBJECT = {"sv": "Personlig länk", "en": "Personal link"}
+
+_INVITATION = {
+    "sv": "Du har fått en personlig länk. Öppna den i en webbläsare:",
+    "en": "You have been sent a personal link. Open it in a browser:",
+}
+_LINK_ONLY = {
+    "sv": "Länken är bara till för dig. Skicka den inte vidare.",
+    "en": "The link is for you alone. Do not pass it on.",
+}
+_NOT_ME_SUBJECT = {"sv": "En inbjudan kom till fel person", "en": "An invitation reached the wrong person"}
+_NOT_ME = {
+    "sv": "Någon har svarat ”Det är inte jag”. Länken är stängd. Logga in för att se vilken:",
+    "en": "Somebody answered “This is not me”. The link is closed. Sign in to see which:",
+}
+_CODE = {
+    "sv": "{code} är din kod. Lämna den inte till någon.",
+    "en": "{code} is your code. Give it to nobody.",
+}
+_OTHER = {"sv": "en", "en": "sv"}
+
+
+def invitation(locale: str, link: str) -> tuple[str, str]:
+    """Subject and body of the mail with a personal link, first language first."""
+    second = _OTHER[locale]
+    ours, theirs = _INVITATION[locale], _INVITATION[second]
+    body = f"{ours}\n{theirs}\n\n{link}\n\n{_LINK_ONLY[locale]}\n{_LINK_ONLY[second]}\n"
+    return f"{SUBJECT[locale]} / {SUBJECT[second]}", body
+
+
+def not_me(locale: str, portal: str) -> tuple[str, str]:
+    """Subject and body of the mail that tells an organiser of a wrong recipient."""
+    return _NOT_ME_SUBJECT[locale], f"{_NOT_ME[locale]}\n\n{portal}/\n"
+
+
+def code(locale: str, value: str, portal_host: str) -> str:
+    """The SMS with a code. The last line binds it to our origin: the phone offers it nowhere else."""
+    return f"{_CODE[locale].format(code=value)}\n\n@{portal_host} #{value}"

@@ -1,0 +1,88 @@
+"""The errors people can meet. Each knows its HTTP status and a message key that may be shown to anyone."""
+
+
+class SlussError(Exception):
+    """Root of all expected errors. `public` is safe to show; `detail` is for the log."""
+
+    status = 500
+    public = "Something went wrong."
+
+    def __init__(self, detail: str = "", *, public: str | None = None) -> None:
+        super().__init__(detail or public or self.public)
+        if public is not None:
+            self.public = public
+
+
+class ConfigError(SlussError):
+    """A setting is missing or wrong. The text names key and file."""
+
+
+class InvalidInput(SlussError):
+    """A form field or argument is wrong; `field` names it, `public` says how."""
+
+    status = 422
+    public = "Please check what you wrote."
+
+    def __init__(self, field: str, public: str) -> None:
+        super().__init__(f"{field}: {public}", public=public)
+        self.field = field
+
+
+class NotVerified(SlussError):
+    """The proof asked for was not given, is wrong or is too old. Never says which."""
+
+    status = 403
+    public = "That did not match. Try again, or ask for a new code."
+
+
+class TooManyTries(SlussError):
+    """A lock is on; it opens by itself after `retry_after` seconds."""
+
+    status = 429
+    public = "Too many tries. Wait a while and try again."
+
+    def __init__(self, retry_after: int, detail: str = "") -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
+class SignInRequired(SlussError):
+    """There is no live session with both factors."""
+
+    status = 401
+    public = "Please sign in."
+
+
+class NotFound(SlussError):
+    """No such thing, or not yours: the two look alike."""
+
+    status = 404
+    public = "There is nothing here."
+
+
+class NotOpen(SlussError):
+    """The meeting's door is not open now."""
+
+    status = 409
+    public = "The meeting is not open."
+
+
+class Forbidden(SlussError):
+    """The request may not be made this way (cross-site, missing token)."""
+
+    status = 403
+    public = "This request was refused. Reload the page and try again."
+
+
+class GateUnavailable(SlussError):
+    """Prosody's component link is down, or did not answer in time."""
+
+    status = 503
+    public = "The door service is not answering. People already inside stay; nobody new gets in."
+
+
+class DeliveryFailed(SlussError):
+    """A mail or SMS could not be handed over. `detail` names the gateway, never the text."""
+
+    status = 502
+    public = "The message could not be sent."

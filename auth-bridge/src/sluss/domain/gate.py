@@ -1,0 +1,108 @@
+"""What passes between the gate inside Prosody and the rules: verdicts, events, roll calls."""
+
+import json
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+
+class Refusal(StrEnum):
+    """Why the gate said no. The words of docs/gate-protocol.md."""
+
+    NO_TICKET = "no-ticket"
+    BAD_TICKET = "bad-ticket"
+    EXPIRED = "expired"
+    USED = "used"
+    WRONG_ROOM = "wrong-room"
+    WITHDRAWN = "withdrawn"
+    NOT_OPEN = "not-open"
+    NOT_KNOWN = "not-known"
+    UNAVAILABLE = "unavailable"
+
+
+class Role(StrEnum):
+    """What a person is in a meeting. The organiser moderates."""
+
+    ORGANISER = "organiser"
+    PARTICIPANT = "participant"
+
+
+class OccupantKind(StrEnum):
+    """Who asks to enter: a person with a ticket, or Jitsi's own focus."""
+
+    PARTICIPANT = "participant"
+    FOCUS = "focus"
+
+
+class Stage(StrEnum):
+    """What an `admit` asks for: that the room may come to be, or that the occupant may join it."""
+
+    CREATE = "create"
+    JOIN = "join"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The answer to `authenticate` and `admit`. Made by `yes` and `no` only."""
+
+    allow: bool
+    session: str
+    reason: Refusal | None = None
+    username: str | None = None
+    name: str | None = None
+    role: Role | None = None
+    method: str | None = None
+    acr: str | None = None
+    since: int | None = None
+    """When the person was verified, Unix seconds."""
+    context: dict[str, Any] = field(default_factory=dict)
+    """The ticket's claims, for the session fields that Jitsi's modules read."""
+
+    @classmethod
+    def no(cls, session: str, reason: Refusal) -> "Verdict":
+        """A refusal with its reason."""
+        return cls(allow=False, session=session, reason=reason)
+
+    def context_json(self) -> str:
+        """The claims as the JSON text that travels in `<context>`."""
+        return json.dumps(self.context, separators=(",", ":"), ensure_ascii=False)
+
+
+@dataclass(frozen=True, slots=True)
+class GateEvent:
+    """One person's entering or leaving, as Prosody saw it."""
+
+    epoch: str
+    """Which start of Prosody this is; `seq` counts from 1 within it."""
+    seq: int
+    room: str
+    session: str
+    occupant: str
+    """Full JID of the real connection."""
+    at: int
+    """Unix seconds."""
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Occupant:
+    """One line of a roll call."""
+
+    room: str
+    session: str
+    occupant: str
+    at: int
+
+
+class Door(Protocol):
+    """What the rules can ask of the gate. Implemented by `sluss.gate`."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether Prosody's component link is up."""
+
+    async def expel(self, room: str, username: str, text: str) -> int:
+        """Put every connection of `username` out of `room`; how many there were. Raises `GateUnavailable`."""
+
+    async def end(self, room: str, text: str) -> None:
+        """Put everybody out and destroy the room. Raises `GateUnavailable`."""

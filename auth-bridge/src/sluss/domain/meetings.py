@@ -1,0 +1,185 @@
+"""Meetings and invitations: plain values and the rules of when a door is open."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from zoneinfo import ZoneInfo
+
+from sluss.domain.assurance import Method
+from sluss.domain.gate import Role
+
+OPENS_BEFORE = timedelta(minutes=15)
+CLOSES_AFTER = timedelta(minutes=30)
+
+
+class Answer(StrEnum):
+    """What the invited person said."""
+
+    PENDING = "pending"
+    ACCEPTED = "accepted"
+    DECLINED = "declined"
+
+
+class InvitationState(StrEnum):
+    """Whether the personal link works. Everything but `LIVE` is final."""
+
+    LIVE = "live"
+    WITHDRAWN = "withdrawn"
+    NOT_ME = "not-me"
+    PUT_OUT = "put-out"
+
+
+class Delivery(StrEnum):
+    """What became of the last mail to a participant."""
+
+    WAITING = "waiting"
+    SENT = "sent"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Organiser:
+    """A member of staff who may create meetings."""
+
+    id: str
+    name: str
+    email: str
+
+
+@dataclass(frozen=True, slots=True)
+class ParticipantDraft:
+    """Who to invite, already checked: `mobile` is E.164."""
+
+    name: str
+    email: str
+    mobile: str
+
+
+@dataclass(frozen=True, slots=True)
+class MeetingDraft:
+    """A meeting as the organiser wrote it, already checked."""
+
+    title: str
+    agenda: str
+    starts_at: datetime
+    """Aware, UTC."""
+    minutes: int
+    time_zone: str
+    sensitivity: str
+    participants: tuple[ParticipantDraft, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Meeting:
+    """One meeting. `room` is its XMPP room: lower case, 128 random bits, never shown before a ticket."""
+
+    id: str
+    organiser_id: str
+    title: str
+    agenda: str
+    starts_at: datetime
+    minutes: int
+    time_zone: str
+    sensitivity: str
+    room: str
+    ended_at: datetime | None
+
+    @property
+    def local_start(self) -> datetime:
+        """The start in the meeting's own time zone."""
+        return self.starts_at.astimezone(ZoneInfo(self.time_zone))
+
+    @property
+    def ends_at(self) -> datetime:
+        """The set end."""
+        return self.starts_at + timedelta(minutes=self.minutes)
+
+    @property
+    def opens_at(self) -> datetime:
+        """When the door opens."""
+        return self.starts_at - OPENS_BEFORE
+
+    @property
+    def closes_at(self) -> datetime:
+        """When the door closes by itself."""
+        return self.ends_at + CLOSES_AFTER
+
+    def is_open(self, now: datetime) -> bool:
+        """Whether anyone may enter now."""
+        return self.ended_at is None and self.opens_at <= now < self.closes_at
+
+
+@dataclass(frozen=True, slots=True)
+class Invitation:
+    """One person's invitation to one meeting. The organiser has one too, without link or phone."""
+
+    id: str
+    meeting_id: str
+    role: Role
+    name: str
+    email: str
+    mobile: str
+    answer: Answer
+    state: InvitationState
+    username: str
+    """The person's XMPP user name in this meeting; stable, says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class PersonHere:
+    """Somebody inside the meeting now, as the gate reported."""
+
+    invitation_id: str
+    name: str
+    role: Role
+    method: Method
+    acr: str
+    entered_at: datetime
+    devices: int
+
+
+@dataclass(frozen=True, slots=True)
+class InvitationStatus:
+    """An invitation as its organiser sees it."""
+
+    invitation: Invitation
+    delivery: Delivery
+    delivery_error: str | None
+    viewed_at: datetime | None
+    """When the person last verified to see the invitation."""
+    method: Method | None
+    """How."""
+    here: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MeetingView:
+    """A meeting as its organiser sees it."""
+
+    meeting: Meeting
+    participants: tuple[InvitationStatus, ...]
+    here: tuple[PersonHere, ...]
+    open: bool
+
+
+@dataclass(frozen=True, slots=True)
+class InvitationView:
+    """What a participant sees after a `view` verification, and only then."""
+
+    invitation: Invitation
+    meeting: Meeting
+    organiser_name: str
+    open: bool
+    """Whether the meeting's door is open now."""
+    may_enter: bool
+    """Whether a ticket can be had now without another verification."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """What opens one room once: the JWT and where it is used."""
+
+    token: str
+    room: str
+    jid_domain: str
+    expires_at: datetime

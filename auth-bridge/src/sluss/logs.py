@@ -1,0 +1,50 @@
+"""Structured logs: one line an event, as text or JSON, without secrets. Each event name is counted for the metrics."""
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any, Literal
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter
+
+
+def configure(level: str, form: Literal["json", "text"], registry: CollectorRegistry) -> None:
+    """Send our events, and other libraries' warnings, to standard error."""
+    events = Counter("sluss_events", "Log events of each kind.", ["event", "level"], registry=registry)
+
+    def count(_logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        events.labels(event["event"], method).inc()
+        return event
+
+    common: list[structlog.types.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        # Plain tracebacks: the richer ones print local variables, and those are links and codes.
+        structlog.processors.format_exc_info,
+    ]
+    render: structlog.types.Processor = (
+        structlog.processors.JSONRenderer(ensure_ascii=False)
+        if form == "json"
+        else structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False)
+    )
+    structlog.configure(
+        processors=[count, *common, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=common,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.INFO)
+    # At DEBUG slixmpp prints whole stanzas, tickets included; aiohttp's access log prints paths, links included.
+    logging.getLogger("slixmpp").setLevel(logging.WARNING)
+    logging.getLogger("aiohttp.access").disabled = True

@@ -1,0 +1,22 @@
+"""The verbs. Every rule is enforced here, once."""
+
+from dataclasses import dataclass
+
+from sluss.services.admission import Admission
+from sluss.services.health import Health
+from sluss.services.meetings import Meetings
+from sluss.services.organisers import Organisers
+from sluss.services.participation import Participation
+from sluss.services.tickets import Tickets
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """All verbs, as pages, gate and commands are given them."""
+
+    organisers: Organisers
+    meetings: Meetings
+    participation: Participation
+    tickets: Tickets
+    admission: Admission
+    health: Health

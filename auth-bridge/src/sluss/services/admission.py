@@ -1,0 +1,208 @@
+"""The gate's rules: who is this, may they enter, who is inside. Every answer that is not a clear yes is a no."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+import structlog
+
+from sluss.domain.assurance import ASSURANCE
+from sluss.domain.errors import GateUnavailable, NotVerified, SlussError
+from sluss.domain.gate import Door, GateEvent, Occupant, OccupantKind, Refusal, Stage, Verdict
+from sluss.domain.meetings import Invitation, InvitationState, Meeting, PersonHere
+from sluss.keyring.tickets import BadTicketError, TicketExpiredError, TicketKeys
+from sluss.services.common import Ground
+from sluss.services.participation import Participation
+from sluss.services.tickets import AUDIENCE
+from sluss.store.database import Transaction
+from sluss.store.door import TicketRecord
+
+_log = structlog.get_logger()
+
+
+class Admission:
+    """What the gate asks and tells."""
+
+    def __init__(
+        self, ground: Ground, keys: TicketKeys, participation: Participation, door: Callable[[], Door]
+    ) -> None:
+        self._g = ground
+        self._keys = keys
+        self._participation = participation
+        self._door = door
+
+    async def authenticate(self, *, token: str, room: str, session: str, transport: str, address: str) -> Verdict:
+        """Use a ticket up for one XMPP session. Yes names the person and carries the ticket's claims."""
+        now, site = self._g.clock(), self._g.site
+        try:
+            claims = self._keys.check(token, issuer=site.portal, audience=AUDIENCE, now=now)
+        except TicketExpiredError:
+            return self._refuse(session, Refusal.EXPIRED, transport)
+        except BadTicketError:
+            return self._refuse(session, Refusal.NO_TICKET if not token else Refusal.BAD_TICKET, transport)
+        if claims["sub"] != site.meet_host or not session:
+            return self._refuse(session, Refusal.BAD_TICKET, transport)
+        if claims["room"] != room:
+            return self._refuse(session, Refusal.WRONG_ROOM, transport)
+
+        def work(tx: Transaction) -> Invitation | Refusal:
+            ticket = tx.tickets.get(claims["jti"])
+            if ticket is None:
+                return Refusal.BAD_TICKET
+            checked = self._check(tx, ticket, room, now)
+            if isinstance(checked, Refusal):
+                return checked
+            return checked[0] if tx.tickets.use(ticket.jti, session, now) else Refusal.USED
+
+        invitation: Invitation | Refusal = await self._g.store.run(work)
+        if isinstance(invitation, Refusal):
+            return self._refuse(session, invitation, transport)
+        origin = self._g.hasher.digest("address", address)[:12]
+        _log.info("ticket_used", invitation=invitation.id, ticket=claims["jti"], transport=transport, origin=origin)
+        return Verdict(allow=True, session=session, username=invitation.username, context=claims)
+
+    async def admit(self, *, session: str, room: str, occupant: str, kind: OccupantKind, stage: Stage) -> Verdict:
+        """May the room come to be for this one, or may they join it? A ticket admits once."""
+        if kind is OccupantKind.FOCUS:
+            return await self._admit_focus(session, room)
+        now = self._g.clock()
+
+        def work(tx: Transaction) -> Verdict | Refusal:
+            ticket = tx.tickets.by_session(session)
+            if ticket is None:
+                return Refusal.NOT_KNOWN
+            checked = self._check(tx, ticket, room, now)
+            if isinstance(checked, Refusal):
+                return checked
+            invitation, _ = checked
+            if occupant.partition("@")[0] != invitation.username:
+                return Refusal.NOT_KNOWN
+            if ticket.admitted:
+                return Refusal.USED
+            if stage is Stage.JOIN:
+                tx.tickets.admit(ticket.jti, now)
+            verification = tx.verifications.get(ticket.verification_id)
+            return Verdict(
+                allow=True,
+                session=session,
+                name=invitation.name,
+                role=invitation.role,
+                method=verification.method.value,
+                acr=ASSURANCE[verification.method].value,
+                since=int(verification.verified_at.timestamp()),
+            )
+
+        verdict: Verdict | Refusal = await self._g.store.run(work)
+        if isinstance(verdict, Refusal):
+            return self._refuse(session, verdict, stage.value)
+        if stage is Stage.JOIN:
+            _log.info("admitted", gate_session=session)
+        return verdict
+
+    async def _admit_focus(self, session: str, room: str) -> Verdict:
+        """Jitsi's focus may be where a meeting is open. That it is the focus, Prosody has checked by its password."""
+        now = self._g.clock()
+        meeting = await self._g.store.run(lambda tx: tx.meetings.by_room(room))
+        if meeting is None or not meeting.is_open(now):
+            return self._refuse(session, Refusal.NOT_OPEN, OccupantKind.FOCUS.value)
+        return Verdict(allow=True, session=session)
+
+    async def entered(self, event: GateEvent) -> None:
+        """Somebody is inside. If they were put out meanwhile, they are put out again."""
+
+        def work(tx: Transaction) -> tuple[Meeting, Invitation] | None:
+            ticket = tx.tickets.by_session(event.session)
+            if not tx.attendance.is_new(event) or ticket is None:
+                return None
+            tx.attendance.enter(event.session, ticket.invitation_id, event.epoch, event.occupant, event.at)
+            return self._unwelcome(tx, ticket)
+
+        await self._expel(await self._g.store.run(work))
+
+    async def left(self, event: GateEvent) -> None:
+        """Somebody is outside."""
+
+        def work(tx: Transaction) -> None:
+            if tx.attendance.is_new(event):
+                tx.attendance.leave(event.session, event.at)
+
+        await self._g.store.run(work)
+
+    async def roll_called(self, epoch: str, seq: int, present: Sequence[Occupant]) -> None:
+        """Who is inside, by Prosody's own count: what was missed is repaired, and marked as not exact."""
+        now = self._g.clock()
+
+        def work(tx: Transaction) -> list[tuple[Meeting, Invitation]]:
+            sessions = {occupant.session for occupant in present}
+            for session in tx.attendance.open_sessions() - sessions:
+                tx.attendance.leave(session, int(now.timestamp()), exact=False)
+            unwelcome = []
+            for occupant in present:
+                ticket = tx.tickets.by_session(occupant.session)
+                if ticket is None:
+                    continue
+                tx.attendance.found_inside(occupant, ticket.invitation_id, epoch)
+                if found := self._unwelcome(tx, ticket):
+                    unwelcome.append(found)
+            return unwelcome
+
+        for found in await self._g.store.run(work):
+            await self._expel(found)
+        _log.info("roll_called", epoch=epoch, seq=seq, present=len(present))
+
+    async def here_for_participant(self, link: str, session: str) -> list[PersonHere]:
+        """Who is inside, for somebody who is inside too or could be now. Raises `NotVerified`."""
+        now = self._g.clock()
+
+        def work(tx: Transaction) -> list[PersonHere] | SlussError:
+            view = self._participation.look_in(tx, link, session, now)
+            if view is None or not view.may_enter:
+                return NotVerified("not verified to join")
+            return tx.attendance.here(view.meeting.id)
+
+        return await self._g.store.run(work)
+
+    async def close_overdue(self) -> None:
+        """End the rooms of meetings whose time is over while somebody is inside."""
+        now = self._g.clock()
+
+        def work(tx: Transaction) -> list[str]:
+            rooms = tx.attendance.rooms_with_people()
+            return [m.room for room in rooms if (m := tx.meetings.by_room(room)) and not m.is_open(now)]
+
+        for room in await self._g.store.run(work):
+            await self._door().end(room, "The meeting's time is over.")
+
+    def _check(
+        self, tx: Transaction, ticket: TicketRecord, room: str, now: datetime
+    ) -> tuple[Invitation, Meeting] | Refusal:
+        """What must hold of a ticket at every step: this room, a live invitation, an open meeting."""
+        if ticket.room != room:
+            return Refusal.WRONG_ROOM
+        invitation = tx.invitations.get(ticket.invitation_id)
+        if invitation is None or ticket.dead or invitation.state is not InvitationState.LIVE:
+            return Refusal.WITHDRAWN
+        meeting = tx.meetings.get(invitation.meeting_id)
+        if meeting is None or not meeting.is_open(now):
+            return Refusal.NOT_OPEN
+        return invitation, meeting
+
+    def _unwelcome(self, tx: Transaction, ticket: TicketRecord) -> tuple[Meeting, Invitation] | None:
+        checked = self._check(tx, ticket, ticket.room, self._g.clock())
+        if not isinstance(checked, Refusal):
+            return None
+        invitation = tx.invitations.get(ticket.invitation_id)
+        meeting = tx.meetings.get(invitation.meeting_id) if invitation else None
+        return (meeting, invitation) if meeting and invitation else None
+
+    async def _expel(self, found: tuple[Meeting, Invitation] | None) -> None:
+        if found is None:
+            return
+        meeting, invitation = found
+        try:
+            await self._door().expel(meeting.room, invitation.username, "You are no longer invited to this meeting.")
+        except GateUnavailable:
+            _log.warning("expel_waits_for_roll_call", invitation=invitation.id)
+
+    def _refuse(self, session: str, reason: Refusal, where: str) -> Verdict:
+        _log.info("refused", reason=reason.value, where=where, gate_session=session)
+        return Verdict.no(session, reason)

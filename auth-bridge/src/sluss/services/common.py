@@ -1,0 +1,54 @@
+"""What every verb needs: the store, the clock, keyed hashes, and a way to wake the outbox."""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from sluss.keyring.secrets import Hasher
+from sluss.store.database import Store
+
+LINK_BYTES = 32
+"""Personal and enrolment links carry 256 random bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where this installation lives."""
+
+    organisation: str
+    portal: str
+    """Origin, without a slash at the end."""
+    portal_host: str
+    meet_host: str
+    locale: str
+    """Language of mails."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """Shared by all services."""
+
+    store: Store
+    clock: Callable[[], datetime]
+    hasher: Hasher
+    site: Site
+    wake_outbox: Callable[[], None]
+
+    def link_hash(self, link: str) -> str:
+        """How a personal link is stored."""
+        return self.hasher.digest("link", link)
+
+    def session_hash(self, session: str) -> str:
+        """How a browser's session value is stored."""
+        return self.hasher.digest("session", session)
+
+
+def new_id() -> str:
+    """128 random bits, lower-case hex."""
+    return secrets.token_hex(16)
+
+
+def new_link() -> str:
+    """256 random bits, URL-safe."""
+    return secrets.token_urlsafe(LINK_BYTES)

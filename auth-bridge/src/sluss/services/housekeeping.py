@@ -1,0 +1,62 @@
+"""What has to happen without anybody asking: rooms whose time is over, rows nobody needs any more."""
+
+import asyncio
+import contextlib
+from datetime import timedelta
+
+import structlog
+
+from sluss.domain.errors import GateUnavailable
+from sluss.services.admission import Admission
+from sluss.services.common import Ground
+from sluss.services.organisers import ABSOLUTE
+from sluss.store.database import Transaction
+
+_EVERY_SECONDS = 10.0
+_KEEP_CODES = timedelta(hours=2)
+_KEEP_MESSAGES = timedelta(days=30)
+_KEEP_FAILURES = timedelta(days=2)
+
+_log = structlog.get_logger()
+
+
+class Housekeeping:
+    """The task that does it."""
+
+    def __init__(self, ground: Ground, admission: Admission) -> None:
+        self._g = ground
+        self._admission = admission
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin, in the running loop."""
+        self._task = asyncio.create_task(self._run(), name="housekeeping")
+
+    async def stop(self) -> None:
+        """End."""
+        if self._task:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def tick(self) -> None:
+        """Once."""
+        now = self._g.clock()
+
+        def purge(tx: Transaction) -> None:
+            tx.challenges.purge(now - _KEEP_CODES)
+            tx.sessions.remove_unseen_since(now - ABSOLUTE)
+            tx.attempts.purge(now - _KEEP_FAILURES)
+            tx.outbox.purge(now - _KEEP_MESSAGES)
+
+        await self._g.store.run(purge)
+        with contextlib.suppress(GateUnavailable):  # tried again at the next tick
+            await self._admission.close_overdue()
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self.tick()
+            except Exception:
+                _log.exception("housekeeping_failed")
+            await asyncio.sleep(_EVERY_SECONDS)

@@ -1,0 +1,232 @@
+"""Meetings: an organiser's verbs. Whoever is not the meeting's organiser is told there is no such meeting."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+import structlog
+
+from sluss.delivery import texts
+from sluss.delivery.worker import MAIL
+from sluss.domain.assurance import Method
+from sluss.domain.errors import InvalidInput, NotFound, SlussError
+from sluss.domain.gate import Door, Role
+from sluss.domain.meetings import (
+    Answer,
+    Invitation,
+    InvitationState,
+    InvitationStatus,
+    Meeting,
+    MeetingDraft,
+    MeetingView,
+    Organiser,
+    ParticipantDraft,
+)
+from sluss.domain.policy import SensitivityClass, open_classes
+from sluss.services.common import Ground, new_id, new_link
+from sluss.store.database import Transaction
+
+PARTICIPANT_METHODS = (Method.SMS,)
+"""What a participant can verify with on this version."""
+
+_log = structlog.get_logger()
+
+
+class Meetings:
+    """The verbs about meetings and invitations."""
+
+    def __init__(self, ground: Ground, door: Callable[[], Door]) -> None:
+        self._g = ground
+        self._door = door
+
+    def classes(self) -> list[SensitivityClass]:
+        """The sensitivity classes that can be chosen here: those some participant can satisfy."""
+        return open_classes(PARTICIPANT_METHODS)
+
+    async def create(self, organiser: Organiser, draft: MeetingDraft) -> Meeting:
+        """Save a meeting and queue each participant's mail, in one transaction. Raises `InvalidInput`."""
+        if draft.sensitivity not in {c.name for c in self.classes()}:
+            raise InvalidInput("sensitivity", "No participant could verify for this class on this installation.")
+        now = self._g.clock()
+        meeting = Meeting(
+            new_id(),
+            organiser.id,
+            draft.title,
+            draft.agenda,
+            draft.starts_at,
+            draft.minutes,
+            draft.time_zone,
+            draft.sensitivity,
+            room=new_id(),
+            ended_at=None,
+        )
+        own = ParticipantDraft(organiser.name, organiser.email, "")
+
+        def work(tx: Transaction) -> None:
+            tx.meetings.add(meeting, now)
+            tx.invitations.add(_invitation(meeting, own, Role.ORGANISER), None, now)
+            for person in draft.participants:
+                self._invite(tx, meeting, person, now)
+
+        await self._g.store.run(work)
+        self._g.wake_outbox()
+        _log.info("meeting_created", meeting=meeting.id, participants=len(draft.participants))
+        return meeting
+
+    async def list(self, organiser: Organiser) -> list[Meeting]:
+        """An organiser's own meetings, latest start first."""
+        return await self._g.store.run(lambda tx: tx.meetings.of(organiser.id))
+
+    async def view(self, organiser: Organiser, meeting_id: str) -> MeetingView:
+        """A meeting with everyone's status. Raises `NotFound`."""
+        now = self._g.clock()
+
+        def work(tx: Transaction) -> MeetingView | SlussError:
+            meeting = self._own(tx, organiser, meeting_id)
+            if isinstance(meeting, NotFound):
+                return meeting
+            here = tuple(tx.attendance.here(meeting.id))
+            inside = {person.invitation_id for person in here}
+            statuses = tuple(
+                _status(tx, invitation, here=invitation.id in inside)
+                for invitation in tx.invitations.participants(meeting.id)
+            )
+            return MeetingView(meeting, statuses, here, meeting.is_open(now))
+
+        return await self._g.store.run(work)
+
+    async def invite(self, organiser: Organiser, meeting_id: str, person: ParticipantDraft) -> None:
+        """Invite one more. Raises `NotFound`, `InvalidInput`."""
+        now = self._g.clock()
+
+        def work(tx: Transaction) -> SlussError | None:
+            meeting = self._own(tx, organiser, meeting_id)
+            if isinstance(meeting, NotFound):
+                return meeting
+            for other in tx.invitations.participants(meeting.id):
+                if other.state is InvitationState.LIVE and other.email.casefold() == person.email.casefold():
+                    return InvalidInput("email", "This address is already in the list.")
+            self._invite(tx, meeting, person, now)
+            return None
+
+        await self._g.store.run(work)
+        self._g.wake_outbox()
+
+    async def resend(self, organiser: Organiser, invitation_id: str) -> str:
+        """Send a new personal link; the old one is dead from now on. Returns the meeting's id. Raises `NotFound`."""
+        now, link = self._g.clock(), new_link()
+
+        def work(tx: Transaction) -> str | SlussError:
+            found = self._own_invitation(tx, organiser, invitation_id)
+            if isinstance(found, NotFound):
+                return found
+            meeting, invitation = found
+            if invitation.state is not InvitationState.LIVE:
+                return NotFound("the invitation is closed")
+            tx.outbox.cancel(invitation.id)
+            tx.verifications.revoke(invitation.id)
+            tx.tickets.kill(invitation.id)
+            tx.invitations.set_link(invitation.id, self._g.link_hash(link))
+            self._mail_link(tx, meeting, invitation, link, now)
+            return meeting.id
+
+        meeting_id = await self._g.store.run(work)
+        self._g.wake_outbox()
+        return meeting_id
+
+    async def withdraw(self, organiser: Organiser, invitation_id: str) -> str:
+        """Take an invitation back: link, tickets and verifications are dead, the person outside.
+
+        Returns the meeting's id. Raises `NotFound`; `GateUnavailable` if Prosody did not confirm that they are out.
+        """
+        return await self._shut_out(organiser, invitation_id, InvitationState.WITHDRAWN)
+
+    async def put_out(self, organiser: Organiser, invitation_id: str) -> str:
+        """The same for somebody inside, told so on their page."""
+        return await self._shut_out(organiser, invitation_id, InvitationState.PUT_OUT)
+
+    async def end(self, organiser: Organiser, meeting_id: str) -> None:
+        """Close the meeting for all. Raises `NotFound`, `GateUnavailable`."""
+        now = self._g.clock()
+
+        def work(tx: Transaction) -> Meeting | SlussError:
+            meeting = self._own(tx, organiser, meeting_id)
+            if isinstance(meeting, Meeting):
+                tx.meetings.end(meeting.id, now)
+            return meeting
+
+        meeting = await self._g.store.run(work)
+        _log.info("meeting_ended", meeting=meeting.id)
+        await self._door().end(meeting.room, "The organiser has ended the meeting.")
+
+    async def _shut_out(self, organiser: Organiser, invitation_id: str, state: InvitationState) -> str:
+        def work(tx: Transaction) -> tuple[Meeting, Invitation] | SlussError:
+            found = self._own_invitation(tx, organiser, invitation_id)
+            if isinstance(found, NotFound):
+                return found
+            if found[1].role is Role.ORGANISER:
+                return NotFound("an organiser cannot be put out of their own meeting")
+            close(tx, invitation_id, state)
+            return found
+
+        meeting, invitation = await self._g.store.run(work)
+        _log.info("invitation_closed", invitation=invitation_id, state=state.value)
+        await self._door().expel(meeting.room, invitation.username, "The organiser has put you out of the meeting.")
+        return meeting.id
+
+    def _invite(self, tx: Transaction, meeting: Meeting, person: ParticipantDraft, now: datetime) -> None:
+        invitation, link = _invitation(meeting, person, Role.PARTICIPANT), new_link()
+        tx.invitations.add(invitation, self._g.link_hash(link), now)
+        self._mail_link(tx, meeting, invitation, link, now)
+
+    def _mail_link(self, tx: Transaction, meeting: Meeting, invitation: Invitation, link: str, now: datetime) -> None:
+        subject, body = texts.invitation(self._g.site.locale, f"{self._g.site.portal}/i/{link}")
+        message = {"to": invitation.email, "subject": subject, "body": body}
+        tx.outbox.put(MAIL, message, invitation.id, now=now, expires_at=meeting.closes_at)
+
+    @staticmethod
+    def _own(tx: Transaction, organiser: Organiser, meeting_id: str) -> Meeting | NotFound:
+        meeting = tx.meetings.get(meeting_id)
+        if meeting is None or meeting.organiser_id != organiser.id:
+            return NotFound("no such meeting of this organiser")
+        return meeting
+
+    def _own_invitation(
+        self, tx: Transaction, organiser: Organiser, invitation_id: str
+    ) -> tuple[Meeting, Invitation] | NotFound:
+        invitation = tx.invitations.get(invitation_id)
+        if invitation is None:
+            return NotFound("no such invitation")
+        meeting = self._own(tx, organiser, invitation.meeting_id)
+        return meeting if isinstance(meeting, NotFound) else (meeting, invitation)
+
+
+def close(tx: Transaction, invitation_id: str, state: InvitationState) -> bool:
+    """Make an invitation worthless: link, tickets, verifications, waiting messages. False if it was already."""
+    tx.tickets.kill(invitation_id)
+    tx.verifications.revoke(invitation_id)
+    tx.outbox.cancel(invitation_id)
+    return tx.invitations.close(invitation_id, state)
+
+
+def _invitation(meeting: Meeting, person: ParticipantDraft, role: Role) -> Invitation:
+    return Invitation(
+        new_id(),
+        meeting.id,
+        role,
+        person.name,
+        person.email,
+        person.mobile,
+        Answer.PENDING,
+        InvitationState.LIVE,
+        # "p-" first: Jitsi's client builds a person's nick from eight hexadecimal digits if a user name begins with
+        # them, and two devices of one person would then share it.
+        f"p-{new_id()}",
+    )
+
+
+def _status(tx: Transaction, invitation: Invitation, *, here: bool) -> InvitationStatus:
+    delivery, error = tx.outbox.mail_status(invitation.id)
+    seen = tx.verifications.seen_by(invitation.id)
+    return InvitationStatus(
+        invitation, delivery, error, seen.verified_at if seen else None, seen.method if seen else None, here
+    )

@@ -1,0 +1,205 @@
+"""A personal link and the person behind it.
+
+A link that is wrong, withdrawn or live goes the same way here until a code that was really sent is typed: the same
+writes, the same answers, the same time.
+"""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import structlog
+
+from sluss.delivery import texts
+from sluss.delivery.worker import MAIL, NOTHING, SMS
+from sluss.domain.assurance import Method, Purpose
+from sluss.domain.errors import NotVerified, SlussError, TooManyTries
+from sluss.domain.gate import Door
+from sluss.domain.meetings import Answer, Invitation, InvitationState, InvitationView, Meeting
+from sluss.domain.policy import VIEW_FRESH, sensitivity_class
+from sluss.factors import sms
+from sluss.services.common import Ground, new_id
+from sluss.services.meetings import close
+from sluss.services.tickets import ticket_basis
+from sluss.store.database import Transaction
+from sluss.store.proof import Verification
+
+RESEND_AFTER = timedelta(seconds=30)
+CODES_PER_HOUR = 8
+"""A link brings this many codes an hour: enough for two devices and a mistake, and 40 guesses in a million."""
+
+_log = structlog.get_logger()
+
+
+class Participation:
+    """The verbs of a participant."""
+
+    def __init__(self, ground: Ground, door: Callable[[], Door]) -> None:
+        self._g = ground
+        self._door = door
+
+    async def look(self, link: str, session: str) -> InvitationView | None:
+        """The invitation, if this browser was verified for it; None for every other link, alike."""
+        now = self._g.clock()
+        return await self._g.store.run(lambda tx: self.look_in(tx, link, session, now))
+
+    async def send_code(self, link: str, session: str, purpose: Purpose, locale: str, address: str) -> None:
+        """Send a code by SMS to the invited person's phone, if there is one. Raises `TooManyTries` only."""
+        now, code = self._g.clock(), sms.new_code()
+        link_hash, session_hash = self._g.link_hash(link), self._g.session_hash(session)
+
+        def work(tx: Transaction) -> TooManyTries | None:
+            if refusal := _too_soon(tx, link_hash, now):
+                return refusal
+            invitation, meeting = self._accepting(tx, link_hash)
+            subject = self._phone(invitation) if invitation else ""
+            code_hash = self._code_hash(link_hash, session_hash, purpose, code)
+            tx.challenges.put((link_hash, session_hash, purpose), code_hash, subject, now)
+            live = invitation is not None and meeting is not None and now < meeting.closes_at
+            text = texts.code(locale, code, self._g.site.portal_host)
+            message = {"to": invitation.mobile if invitation else "", "text": text}
+            expires_at = now + sms.LIFETIME
+            invitation_id = invitation.id if invitation else None
+            tx.outbox.put(SMS if live else NOTHING, message, invitation_id, now=now, expires_at=expires_at)
+            return None
+
+        await self._g.store.run(work)
+        self._g.wake_outbox()
+        _log.info("code_asked_for", purpose=purpose.value, origin=self._g.hasher.digest("address", address)[:12])
+
+    async def verify(self, link: str, session: str, purpose: Purpose, code: str, address: str) -> None:
+        """Complete a verification with the code. Raises `NotVerified` for every reason."""
+        now = self._g.clock()
+        link_hash, session_hash = self._g.link_hash(link), self._g.session_hash(session)
+        key = (link_hash, session_hash, purpose)
+        typed = "".join(code.split())
+
+        def work(tx: Transaction) -> str | SlussError:
+            challenge = tx.challenges.get(key)
+            if challenge is None or now - challenge.created_at >= sms.LIFETIME:
+                return NotVerified("no code, or too old")
+            if challenge.tries >= sms.MAX_TRIES:
+                return NotVerified("too many tries with this code")
+            tx.challenges.count_try(key)
+            right = self._g.hasher.matches(challenge.code_hash, "sms-code", link_hash, session_hash, purpose, typed)
+            invitation, _ = self._accepting(tx, link_hash)
+            if not right or invitation is None or challenge.subject != self._phone(invitation):
+                return NotVerified("wrong code")
+            if purpose is Purpose.JOIN and not _same_person(tx, invitation, challenge.subject):
+                return NotVerified("not the person who saw the invitation")
+            tx.challenges.remove(key)
+            verification = Verification(new_id(), invitation.id, Method.SMS, challenge.subject, now)
+            tx.verifications.add(verification, session_hash, purpose)
+            return verification.id
+
+        origin = self._g.hasher.digest("address", address)[:12]
+        try:
+            verification_id = await self._g.store.run(work)
+        except NotVerified as error:
+            _log.info("not_verified", purpose=purpose.value, reason=str(error), origin=origin)
+            raise
+        _log.info(
+            "verified",
+            purpose=purpose.value,
+            method=Method.SMS.value,
+            verification=verification_id,
+            origin=origin,
+        )
+
+    async def answer(self, link: str, session: str, answer: Answer) -> None:
+        """Accept or decline. Raises `NotVerified`."""
+        now = self._g.clock()
+
+        def work(tx: Transaction) -> SlussError | None:
+            if (view := self.look_in(tx, link, session, now)) is None:
+                return NotVerified("not verified to see this")
+            tx.invitations.set_answer(view.invitation.id, answer)
+            return None
+
+        await self._g.store.run(work)
+
+    async def not_me(self, link: str, address: str) -> None:
+        """Lock the link and tell the organiser. Nothing is said of whether there was such a link."""
+        now = self._g.clock()
+
+        def work(tx: Transaction) -> tuple[Invitation, Meeting] | None:
+            invitation = tx.invitations.by_link(self._g.link_hash(link))
+            if invitation is None or not close(tx, invitation.id, InvitationState.NOT_ME):
+                return None
+            meeting = tx.meetings.get(invitation.meeting_id)
+            if meeting is None:
+                return None
+            organiser = tx.organisers.by_id(meeting.organiser_id).organiser
+            subject, body = texts.not_me(self._g.site.locale, self._g.site.portal)
+            message = {"to": organiser.email, "subject": subject, "body": body}
+            tx.outbox.put(MAIL, message, None, now=now, expires_at=now + timedelta(days=3))
+            return invitation, meeting
+
+        closed = await self._g.store.run(work)
+        self._g.wake_outbox()
+        if closed:
+            invitation, meeting = closed
+            origin = self._g.hasher.digest("address", address)[:12]
+            _log.warning("invitation_closed", invitation=invitation.id, state="not-me", origin=origin)
+            if self._door().connected:
+                await self._door().expel(meeting.room, invitation.username, "This link was reported and is closed.")
+
+    def look_in(self, tx: Transaction, link: str, session: str, now: datetime) -> InvitationView | None:
+        """The same, inside a transaction of another verb."""
+        found = self._verified(tx, link, session, now)
+        if found is None:
+            return None
+        invitation, meeting = found
+        organiser = tx.organisers.by_id(meeting.organiser_id).organiser
+        basis = ticket_basis(tx, invitation, meeting, self._g.session_hash(session), now)
+        may_enter = not isinstance(basis, SlussError)
+        return InvitationView(invitation, meeting, organiser.name, meeting.is_open(now), may_enter)
+
+    def _verified(self, tx: Transaction, link: str, session: str, now: datetime) -> tuple[Invitation, Meeting] | None:
+        """The live invitation behind a link that this browser may see, because of a verification for either purpose."""
+        invitation, meeting = self._accepting(tx, self._g.link_hash(link))
+        if invitation is None or meeting is None:
+            return None
+        session_hash = self._g.session_hash(session)
+        accepted = sensitivity_class(meeting.sensitivity).accepted
+        for purpose in Purpose:
+            verification = tx.verifications.latest(invitation.id, session_hash, purpose)
+            if (
+                verification is not None
+                and now - verification.verified_at < VIEW_FRESH
+                and verification.method in accepted
+                and verification.subject == self._phone(invitation)
+            ):
+                return invitation, meeting
+        return None
+
+    @staticmethod
+    def _accepting(tx: Transaction, link_hash: str) -> tuple[Invitation | None, Meeting | None]:
+        """The live invitation whose class accepts SMS, with its meeting; (None, None) for every other link."""
+        invitation = tx.invitations.by_link(link_hash)
+        if invitation is None or invitation.state is not InvitationState.LIVE:
+            return None, None
+        meeting = tx.meetings.get(invitation.meeting_id)
+        if meeting is None or Method.SMS not in sensitivity_class(meeting.sensitivity).accepted:
+            return None, None
+        return invitation, meeting
+
+    def _phone(self, invitation: Invitation) -> str:
+        return self._g.hasher.digest("phone", invitation.mobile)
+
+    def _code_hash(self, link_hash: str, session_hash: str, purpose: Purpose, code: str) -> str:
+        return self._g.hasher.digest("sms-code", link_hash, session_hash, purpose, code)
+
+
+def _same_person(tx: Transaction, invitation: Invitation, subject: str) -> bool:
+    """Invariant 2: who joins is who saw the invitation."""
+    seen = tx.verifications.seen_by(invitation.id)
+    return seen is not None and seen.subject == subject
+
+
+def _too_soon(tx: Transaction, link_hash: str, now: datetime) -> TooManyTries | None:
+    count, last = tx.challenges.sent(link_hash, now - timedelta(hours=1))
+    if last is not None and now - last < RESEND_AFTER:
+        return TooManyTries(int((RESEND_AFTER - (now - last)).total_seconds()) + 1, "a code was sent just now")
+    if count >= CODES_PER_HOUR:
+        return TooManyTries(3600, "too many codes this hour")
+    return None

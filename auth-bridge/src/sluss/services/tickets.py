@@ -1,0 +1,188 @@
+"""Tickets: who may have one, and making it. Claims as RFC 7519, `amr` as RFC 8176."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+
+from sluss.domain.assurance import AMR, ASSURANCE, Method, Purpose
+from sluss.domain.errors import NotFound, NotOpen, NotVerified, SlussError
+from sluss.domain.gate import Role
+from sluss.domain.meetings import Invitation, InvitationState, Meeting, Ticket
+from sluss.domain.policy import sensitivity_class
+from sluss.keyring.tickets import TicketKeys
+from sluss.services.common import Ground, new_id
+from sluss.services.organisers import Organisers
+from sluss.store.access import OrganiserRecord
+from sluss.store.database import Transaction
+from sluss.store.proof import Verification
+
+TICKET_LIFETIME = timedelta(seconds=60)
+AUDIENCE = "jitsi"
+"""What Jitsi's own token check expects by default, for whoever runs it as well."""
+_FEATURES = (
+    "livestreaming",
+    "recording",
+    "transcription",
+    "outbound-call",
+    "inbound-call",
+    "sip-outbound-call",
+)
+
+_log = structlog.get_logger()
+
+
+class Tickets:
+    """The verbs that lead to a ticket."""
+
+    def __init__(self, ground: Ground, keys: TicketKeys, organisers: Organisers) -> None:
+        self._g = ground
+        self._keys = keys
+        self._organisers = organisers
+
+    async def for_participant(self, link: str, session: str) -> Ticket:
+        """A ticket for the person behind a link. Raises `NotVerified`, `NotOpen`, `NotFound`."""
+        now, jti = self._g.clock(), new_id()
+
+        def work(tx: Transaction) -> tuple[Invitation, Meeting, Verification] | SlussError:
+            invitation = tx.invitations.by_link(self._g.link_hash(link))
+            if invitation is None:
+                return NotFound("no such link")
+            return self._issue(tx, invitation, session, jti, now)
+
+        return self._sign(*await self._g.store.run(work), jti, now)
+
+    async def for_organiser(self, session: str, meeting_id: str) -> Ticket:
+        """A ticket for the meeting's own organiser. Raises the same, and `SignInRequired`."""
+        now, jti = self._g.clock(), new_id()
+
+        def work(tx: Transaction) -> tuple[Invitation, Meeting, Verification] | SlussError:
+            own = self._own(tx, session, meeting_id, now)
+            return own if isinstance(own, SlussError) else self._issue(tx, own[1], session, jti, now)
+
+        return self._sign(*await self._g.store.run(work), jti, now)
+
+    async def verify_organiser(self, session: str, meeting_id: str, code: str, address: str) -> None:
+        """A fresh authenticator code, besides the session's password: the organiser's `join` verification.
+
+        Raises `NotVerified`, `TooManyTries`, `SignInRequired`, `NotFound`.
+        """
+        now = self._g.clock()
+
+        def work(tx: Transaction) -> SlussError | None:
+            own = self._own(tx, session, meeting_id, now)
+            if isinstance(own, SlussError):
+                return own
+            record, invitation = own
+            if refusal := self._organisers.prove(tx, record, code, now, recovery=False):
+                return refusal
+            subject = self._g.hasher.digest("authenticator", record.organiser.id)
+            verification = Verification(new_id(), invitation.id, Method.TOTP, subject, now)
+            tx.verifications.add(verification, self._g.session_hash(session), Purpose.JOIN)
+            return None
+
+        await self._g.store.run(work)
+        origin = self._g.hasher.digest("address", address)[:12]
+        _log.info(
+            "verified",
+            purpose=Purpose.JOIN.value,
+            method=Method.TOTP.value,
+            meeting=meeting_id,
+            origin=origin,
+        )
+
+    async def organiser_may_enter(self, session: str, meeting_id: str) -> bool:
+        """Whether `for_organiser` would give a ticket now. Raises `SignInRequired`, `NotFound`."""
+        now = self._g.clock()
+
+        def work(tx: Transaction) -> bool | SlussError:
+            own = self._own(tx, session, meeting_id, now)
+            if isinstance(own, SlussError):
+                return own
+            meeting = tx.meetings.get(meeting_id)
+            if meeting is None:
+                return NotFound("no such meeting")
+            basis = ticket_basis(tx, own[1], meeting, self._g.session_hash(session), now)
+            return not isinstance(basis, SlussError)
+
+        return await self._g.store.run(work)
+
+    def _own(
+        self, tx: Transaction, session: str, meeting_id: str, now: datetime
+    ) -> tuple[OrganiserRecord, Invitation] | SlussError:
+        record = self._organisers.signed_in(tx, session, now)
+        if isinstance(record, SlussError):
+            return record
+        meeting, invitation = tx.meetings.get(meeting_id), tx.invitations.organisers_own(meeting_id)
+        if meeting is None or invitation is None or meeting.organiser_id != record.organiser.id:
+            return NotFound("no such meeting of this organiser")
+        return record, invitation
+
+    def _issue(
+        self, tx: Transaction, invitation: Invitation, session: str, jti: str, now: datetime
+    ) -> tuple[Invitation, Meeting, Verification] | SlussError:
+        meeting = tx.meetings.get(invitation.meeting_id)
+        if meeting is None:
+            return NotFound("no such meeting")
+        verification = ticket_basis(tx, invitation, meeting, self._g.session_hash(session), now)
+        if isinstance(verification, SlussError):
+            return verification
+        tx.tickets.kill_unused(verification.id)
+        tx.tickets.add(jti, invitation.id, verification.id, meeting.room, now)
+        return invitation, meeting, verification
+
+    def _sign(
+        self, invitation: Invitation, meeting: Meeting, verification: Verification, jti: str, now: datetime
+    ) -> Ticket:
+        expires_at = now + TICKET_LIFETIME
+        claims: dict[str, Any] = {
+            "iss": self._g.site.portal,
+            "aud": AUDIENCE,
+            "sub": self._g.site.meet_host,
+            "room": meeting.room,
+            "jti": jti,
+            "iat": int(now.timestamp()),
+            "nbf": int(now.timestamp()),
+            "exp": int(expires_at.timestamp()),
+            "amr": list(AMR[verification.method]),
+            "acr": ASSURANCE[verification.method].value,
+            "auth_time": int(verification.verified_at.timestamp()),
+            "context": {
+                "user": {
+                    "id": invitation.username,
+                    "name": invitation.name,
+                    "moderator": invitation.role is Role.ORGANISER,
+                },
+                "features": dict.fromkeys(_FEATURES, False),
+            },
+        }
+        _log.info("ticket_issued", invitation=invitation.id, ticket=jti, verification=verification.id)
+        return Ticket(self._keys.sign(claims), meeting.room, self._g.site.meet_host, expires_at)
+
+
+def ticket_basis(
+    tx: Transaction, invitation: Invitation, meeting: Meeting, session_hash: str, now: datetime
+) -> Verification | SlussError:
+    """The verification on which a ticket can be given now, or why there is none (invariant 2).
+
+    It must be for this invitation, for `join`, from this browser, by a method of the class, and fresh; after that it
+    lasts while the person is inside and for the class's grace after the connection dropped.
+    """
+    if invitation.state is not InvitationState.LIVE:
+        return NotFound("the invitation is closed")
+    if not meeting.is_open(now):
+        return NotOpen("outside its time, or ended")
+    verification = tx.verifications.latest(invitation.id, session_hash, Purpose.JOIN)
+    if verification is None:
+        return NotVerified("no join verification in this browser")
+    policy = sensitivity_class(meeting.sensitivity)
+    if invitation.role is Role.PARTICIPANT and verification.method not in policy.accepted:
+        return NotVerified("method not accepted for this class")
+    reusable = bool(policy.grace)
+    if now - verification.verified_at < policy.fresh and (reusable or not tx.tickets.issued(verification.id)):
+        return verification
+    if reusable:
+        inside, last_left = tx.attendance.presence(verification.id)
+        if inside or (last_left is not None and now - last_left < policy.grace):
+            return verification
+    return NotVerified("the join verification is too old")

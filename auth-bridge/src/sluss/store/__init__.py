@@ -1,0 +1,1 @@
+"""The store: tables, migrations, field encryption; one repository a concept."""

@@ -1,0 +1,236 @@
+"""Organisers, their sessions, and counted failures."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.exc import IntegrityError
+
+from sluss.domain.meetings import Organiser
+from sluss.store.rows import instant, instant_or_none, seconds
+from sluss.store.schema import enrolments, failures, organisers, recovery_codes, sessions
+from sluss.store.sealing import Sealer
+
+
+class AlreadyThereError(Exception):
+    """There is an organiser with this e-mail address."""
+
+
+@dataclass(frozen=True, slots=True)
+class OrganiserRecord:
+    """An organiser with what proves them."""
+
+    organiser: Organiser
+    password: str | None
+    totp_secret: str
+    totp_step: int
+    enrolled_at: datetime | None
+
+
+class OrganiserRepository:
+    """Rows of `organisers`, `enrolments` and `recovery_codes`."""
+
+    def __init__(self, connection: Connection, sealer: Sealer) -> None:
+        self._c = connection
+        self._sealer = sealer
+
+    def add(self, organiser: Organiser, email_hash: str, totp_secret: str, now: datetime) -> None:
+        """Raises `AlreadyThereError`."""
+        try:
+            self._c.execute(
+                insert(organisers).values(
+                    id=organiser.id,
+                    name=self._sealer.seal(organiser.name, "organisers.name"),
+                    email=self._sealer.seal(organiser.email, "organisers.email"),
+                    email_hash=email_hash,
+                    totp_secret=self._sealer.seal(totp_secret, "organisers.totp_secret"),
+                    created_at=seconds(now),
+                )
+            )
+        except IntegrityError:
+            raise AlreadyThereError from None
+
+    def by_email(self, email_hash: str) -> OrganiserRecord | None:
+        """The organiser with this address, enrolled or not."""
+        row = self._c.execute(select(organisers).where(organisers.c.email_hash == email_hash)).one_or_none()
+        return self._record(row) if row else None
+
+    def by_id(self, organiser_id: str) -> OrganiserRecord:
+        """The organiser; the id comes from another row, so it exists."""
+        return self._record(self._c.execute(select(organisers).where(organisers.c.id == organiser_id)).one())
+
+    def all(self) -> list[OrganiserRecord]:
+        """Every organiser, oldest first."""
+        return [self._record(r) for r in self._c.execute(select(organisers).order_by(organisers.c.created_at))]
+
+    def add_enrolment(self, token_hash: str, organiser_id: str, expires_at: datetime) -> None:
+        """Store a one-time enrolment link."""
+        self._c.execute(
+            insert(enrolments).values(token_hash=token_hash, organiser_id=organiser_id, expires_at=seconds(expires_at))
+        )
+
+    def by_enrolment(self, token_hash: str, now: datetime) -> OrganiserRecord | None:
+        """Whose unused, unexpired enrolment link this is."""
+        row = self._c.execute(
+            select(organisers)
+            .join(enrolments)
+            .where(
+                enrolments.c.token_hash == token_hash,
+                enrolments.c.used_at.is_(None),
+                enrolments.c.expires_at > seconds(now),
+            )
+        ).one_or_none()
+        return self._record(row) if row else None
+
+    def enrol(self, organiser_id: str, password: str, code_hashes: Iterable[str], now: datetime) -> None:
+        """Set the password and recovery codes and use up every enrolment link of this organiser."""
+        self._c.execute(
+            update(organisers)
+            .where(organisers.c.id == organiser_id)
+            .values(password=password, enrolled_at=seconds(now))
+        )
+        self._c.execute(
+            update(enrolments)
+            .where(enrolments.c.organiser_id == organiser_id, enrolments.c.used_at.is_(None))
+            .values(used_at=seconds(now))
+        )
+        self._c.execute(delete(recovery_codes).where(recovery_codes.c.organiser_id == organiser_id))
+        self._c.execute(
+            insert(recovery_codes),
+            [{"organiser_id": organiser_id, "code_hash": code} for code in code_hashes],
+        )
+
+    def set_password(self, organiser_id: str, password: str) -> None:
+        """Replace the password hash (for stronger parameters)."""
+        self._c.execute(update(organisers).where(organisers.c.id == organiser_id).values(password=password))
+
+    def use_step(self, organiser_id: str, step: int) -> bool:
+        """Use up an authenticator time step. False if it, or a later one, was used before."""
+        return bool(
+            self._c.execute(
+                update(organisers)
+                .where(organisers.c.id == organiser_id, organisers.c.totp_step < step)
+                .values(totp_step=step)
+            ).rowcount
+        )
+
+    def use_recovery_code(self, organiser_id: str, code_hash: str, now: datetime) -> bool:
+        """Use up a recovery code. False if there is no such unused one."""
+        return bool(
+            self._c.execute(
+                update(recovery_codes)
+                .where(
+                    recovery_codes.c.organiser_id == organiser_id,
+                    recovery_codes.c.code_hash == code_hash,
+                    recovery_codes.c.used_at.is_(None),
+                )
+                .values(used_at=seconds(now))
+            ).rowcount
+        )
+
+    def _record(self, row: Row[tuple[object, ...]]) -> OrganiserRecord:
+        r = row._mapping
+        return OrganiserRecord(
+            Organiser(
+                r["id"],
+                self._sealer.open(r["name"], "organisers.name"),
+                self._sealer.open(r["email"], "organisers.email"),
+            ),
+            r["password"],
+            self._sealer.open(r["totp_secret"], "organisers.totp_secret"),
+            r["totp_step"],
+            instant_or_none(r["enrolled_at"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRecord:
+    """A signed-in, or half signed-in, browser."""
+
+    organiser_id: str
+    complete: bool
+    created_at: datetime
+    seen_at: datetime
+
+
+class SessionRepository:
+    """Rows of `sessions`: organisers' browsers. A deleted row is a revoked session."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._c = connection
+
+    def put(self, session_hash: str, organiser_id: str, *, complete: bool, now: datetime) -> None:
+        """Begin a session, in place of whatever this browser had."""
+        self.remove(session_hash)
+        self._c.execute(
+            insert(sessions).values(
+                session_hash=session_hash,
+                organiser_id=organiser_id,
+                complete=complete,
+                created_at=seconds(now),
+                seen_at=seconds(now),
+            )
+        )
+
+    def get(self, session_hash: str) -> SessionRecord | None:
+        """The session, live or lapsed."""
+        row = self._c.execute(select(sessions).where(sessions.c.session_hash == session_hash)).one_or_none()
+        if row is None:
+            return None
+        return SessionRecord(row.organiser_id, row.complete, instant(row.created_at), instant(row.seen_at))
+
+    def touch(self, session_hash: str, now: datetime) -> None:
+        """Note that it was used."""
+        self._c.execute(update(sessions).where(sessions.c.session_hash == session_hash).values(seen_at=seconds(now)))
+
+    def remove(self, session_hash: str) -> None:
+        """Revoke one."""
+        self._c.execute(delete(sessions).where(sessions.c.session_hash == session_hash))
+
+    def remove_all(self, organiser_id: str) -> None:
+        """Revoke all of one organiser."""
+        self._c.execute(delete(sessions).where(sessions.c.organiser_id == organiser_id))
+
+    def remove_unseen_since(self, before: datetime) -> None:
+        """Forget the lapsed."""
+        self._c.execute(delete(sessions).where(sessions.c.seen_at < seconds(before)))
+
+
+class AttemptRepository:
+    """Rows of `failures`: how often something was tried and failed."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._c = connection
+
+    def failures(self, subject: str) -> tuple[int, datetime] | None:
+        """How many, and when last."""
+        row = self._c.execute(
+            select(failures.c.count, failures.c.last_at).where(failures.c.subject == subject)
+        ).one_or_none()
+        return None if row is None else (row[0], instant(row.last_at))
+
+    def fail(self, subject: str, now: datetime, *, start: bool = False) -> None:
+        """Count one more; with `start`, begin at one again."""
+        values = {"subject": subject, "count": 1, "last_at": seconds(now)}
+        self._c.execute(
+            upsert(failures)
+            .values(values)
+            .on_conflict_do_update(
+                index_elements=[failures.c.subject],
+                set_={"count": 1 if start else failures.c.count + 1, "last_at": seconds(now)},
+            )
+        )
+
+    def clear(self, subject: str) -> None:
+        """Forget them, after a success."""
+        self._c.execute(delete(failures).where(failures.c.subject == subject))
+
+    def count(self) -> int:
+        """How many subjects are counted (for the metrics)."""
+        return self._c.execute(select(func.count()).select_from(failures)).scalar_one()
+
+    def purge(self, before: datetime) -> None:
+        """Forget old failures."""
+        self._c.execute(delete(failures).where(failures.c.last_at < seconds(before)))

@@ -1,0 +1,152 @@
+"""The connection to the database, and the thread that alone uses it.
+
+SQLite is written by one thread with full synchronous commits. The event loop never waits for the disk, and two
+transactions never run at once: "exactly one gets in" needs no cleverness.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from sluss.domain.errors import ConfigError, SlussError
+from sluss.store import schema
+from sluss.store.access import AttemptRepository, OrganiserRepository, SessionRepository
+from sluss.store.door import AttendanceRepository, TicketRepository
+from sluss.store.meetings import InvitationRepository, MeetingRepository
+from sluss.store.outbox import OutboxRepository
+from sluss.store.proof import ChallengeRepository, VerificationRepository
+from sluss.store.sealing import Sealer
+
+BUSY_SECONDS = 2
+T = TypeVar("T")
+
+
+class Transaction:
+    """One transaction: every repository on one connection. It is committed when the work returns."""
+
+    def __init__(self, connection: Connection, sealer: Sealer) -> None:
+        self.organisers = OrganiserRepository(connection, sealer)
+        self.sessions = SessionRepository(connection)
+        self.attempts = AttemptRepository(connection)
+        self.meetings = MeetingRepository(connection, sealer)
+        self.invitations = InvitationRepository(connection, sealer)
+        self.challenges = ChallengeRepository(connection)
+        self.verifications = VerificationRepository(connection)
+        self.tickets = TicketRepository(connection)
+        self.attendance = AttendanceRepository(connection, sealer)
+        self.outbox = OutboxRepository(connection, sealer)
+
+
+class Store:
+    """Runs work in transactions, in order, in the store's own thread."""
+
+    def __init__(self, url: str, sealer: Sealer) -> None:
+        self.engine = open_engine(url)
+        self._sealer = sealer
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+
+    async def run(self, work: Callable[[Transaction], T | SlussError]) -> T:
+        """Commit `work`'s writes and return its result; roll all back if it raises.
+
+        An error that `work` *returns* is raised after the commit: so a wrong code is refused and the try counted.
+        Once begun, a transaction ends even if the caller goes away.
+        """
+        loop = asyncio.get_running_loop()
+        result: T | SlussError = await asyncio.shield(loop.run_in_executor(self._thread, self._in_transaction, work))
+        if isinstance(result, SlussError):
+            raise result
+        return result
+
+    async def alive(self) -> bool:
+        """Whether the database can be read and written now."""
+
+        def probe() -> None:
+            with self.engine.begin() as connection:
+                connection.execute(text("SELECT 1"))
+
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._thread, probe)
+        except SQLAlchemyError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Let the last transaction end and close the file."""
+        self._thread.shutdown(wait=True)
+        self.engine.dispose()
+
+    def _in_transaction(self, work: Callable[[Transaction], T | SlussError]) -> T | SlussError:
+        with self.engine.begin() as connection:
+            return work(Transaction(connection, self._sealer))
+
+
+def open_engine(url: str) -> Engine:
+    """An engine with SQLite set to keep what it has said it kept."""
+    # hide_parameters: an error must not carry names or hashes into the log.
+    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS, "isolation_level": None}, hide_parameters=True)
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: sqlite3.Connection, _record: Any) -> None:
+        cursor = connection.cursor()
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # The write lock from the start: a transaction that read first could be refused half-way.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def revision(engine: Engine) -> str | None:
+    """The schema's revision in the database; None if there is no schema yet."""
+    with engine.connect() as connection:
+        if not inspect(connection).has_table("alembic_version"):
+            return None
+        return connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+
+
+def require_current_schema(engine: Engine) -> None:
+    """Refuse to run on any schema but this code's. Raises `ConfigError`."""
+    try:
+        found = revision(engine)
+    except SQLAlchemyError as error:
+        raise ConfigError(f"database: cannot be opened: {getattr(error, 'orig', error)}") from None
+    if found != schema.REVISION:
+        raise ConfigError(
+            f"database: has schema {found or 'none'}, this version needs {schema.REVISION}: run sluss database upgrade"
+        )
+
+
+def upgrade(url: str) -> str:
+    """Bring the database to this code's schema. Returns the revision. Raises `ConfigError` if it is a newer one."""
+    # Imported here: the running service never migrates, and stays smaller for it.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+    from alembic.util.exc import CommandError  # noqa: PLC0415
+
+    database = make_url(url).database
+    if database:
+        Path(database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    engine = open_engine(url)
+    try:
+        with engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    except CommandError:
+        raise ConfigError(f"database: has schema {revision(engine)}, which is newer than this version") from None
+    except SQLAlchemyError as error:
+        raise ConfigError(f"database: cannot be upgraded: {getattr(error, 'orig', error)}") from None
+    finally:
+        engine.dispose()
+    return schema.REVISION

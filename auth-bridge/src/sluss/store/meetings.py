@@ -1,0 +1,157 @@
+"""Meetings and invitations."""
+
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
+
+from sluss.domain.gate import Role
+from sluss.domain.meetings import Answer, Invitation, InvitationState, Meeting
+from sluss.store.rows import instant, instant_or_none, seconds
+from sluss.store.schema import invitations, meetings
+from sluss.store.sealing import Sealer
+
+
+class MeetingRepository:
+    """Rows of `meetings`."""
+
+    def __init__(self, connection: Connection, sealer: Sealer) -> None:
+        self._c = connection
+        self._sealer = sealer
+
+    def add(self, meeting: Meeting, now: datetime) -> None:
+        """Store a new meeting."""
+        self._c.execute(
+            insert(meetings).values(
+                id=meeting.id,
+                organiser_id=meeting.organiser_id,
+                title=self._sealer.seal(meeting.title, "meetings.title"),
+                agenda=self._sealer.seal(meeting.agenda, "meetings.agenda"),
+                starts_at=seconds(meeting.starts_at),
+                minutes=meeting.minutes,
+                time_zone=meeting.time_zone,
+                sensitivity=meeting.sensitivity,
+                room=meeting.room,
+                created_at=seconds(now),
+            )
+        )
+
+    def get(self, meeting_id: str) -> Meeting | None:
+        """By id."""
+        row = self._c.execute(select(meetings).where(meetings.c.id == meeting_id)).one_or_none()
+        return self._meeting(row) if row else None
+
+    def by_room(self, room: str) -> Meeting | None:
+        """By the exact room name."""
+        row = self._c.execute(select(meetings).where(meetings.c.room == room)).one_or_none()
+        return self._meeting(row) if row else None
+
+    def of(self, organiser_id: str) -> list[Meeting]:
+        """An organiser's meetings, latest start first."""
+        query = select(meetings).where(meetings.c.organiser_id == organiser_id)
+        return [self._meeting(row) for row in self._c.execute(query.order_by(meetings.c.starts_at.desc()))]
+
+    def end(self, meeting_id: str, now: datetime) -> None:
+        """Close it for good."""
+        self._c.execute(
+            update(meetings)
+            .where(meetings.c.id == meeting_id, meetings.c.ended_at.is_(None))
+            .values(ended_at=seconds(now))
+        )
+
+    def _meeting(self, row: Row[tuple[object, ...]]) -> Meeting:
+        r = row._mapping
+        return Meeting(
+            r["id"],
+            r["organiser_id"],
+            self._sealer.open(r["title"], "meetings.title"),
+            self._sealer.open(r["agenda"], "meetings.agenda"),
+            instant(r["starts_at"]),
+            r["minutes"],
+            r["time_zone"],
+            r["sensitivity"],
+            r["room"],
+            instant_or_none(r["ended_at"]),
+        )
+
+
+class InvitationRepository:
+    """Rows of `invitations`."""
+
+    def __init__(self, connection: Connection, sealer: Sealer) -> None:
+        self._c = connection
+        self._sealer = sealer
+
+    def add(self, invitation: Invitation, link_hash: str | None, now: datetime) -> None:
+        """Store a new invitation; only the hash of its personal link."""
+        self._c.execute(
+            insert(invitations).values(
+                id=invitation.id,
+                meeting_id=invitation.meeting_id,
+                role=invitation.role.value,
+                name=self._sealer.seal(invitation.name, "invitations.name"),
+                email=self._sealer.seal(invitation.email, "invitations.email"),
+                mobile=self._sealer.seal(invitation.mobile, "invitations.mobile"),
+                link_hash=link_hash,
+                answer=invitation.answer.value,
+                state=invitation.state.value,
+                username=invitation.username,
+                created_at=seconds(now),
+            )
+        )
+
+    def by_link(self, link_hash: str) -> Invitation | None:
+        """Whose personal link this is, in whatever state."""
+        return self._one(invitations.c.link_hash == link_hash)
+
+    def get(self, invitation_id: str) -> Invitation | None:
+        """By id."""
+        return self._one(invitations.c.id == invitation_id)
+
+    def organisers_own(self, meeting_id: str) -> Invitation | None:
+        """The organiser's invitation to their own meeting."""
+        return self._one((invitations.c.meeting_id == meeting_id) & (invitations.c.role == Role.ORGANISER.value))
+
+    def participants(self, meeting_id: str) -> list[Invitation]:
+        """Everyone invited, in the order they were."""
+        query = (
+            select(invitations)
+            .where(invitations.c.meeting_id == meeting_id, invitations.c.role == Role.PARTICIPANT.value)
+            .order_by(invitations.c.created_at, invitations.c.id)
+        )
+        return [self._invitation(row) for row in self._c.execute(query)]
+
+    def set_answer(self, invitation_id: str, answer: Answer) -> None:
+        """Note the answer."""
+        self._c.execute(update(invitations).where(invitations.c.id == invitation_id).values(answer=answer.value))
+
+    def close(self, invitation_id: str, state: InvitationState) -> bool:
+        """Make the link dead for good. False if it was already."""
+        return bool(
+            self._c.execute(
+                update(invitations)
+                .where(invitations.c.id == invitation_id, invitations.c.state == InvitationState.LIVE.value)
+                .values(state=state.value)
+            ).rowcount
+        )
+
+    def set_link(self, invitation_id: str, link_hash: str) -> None:
+        """Replace the personal link; the old one is from now on unknown."""
+        self._c.execute(update(invitations).where(invitations.c.id == invitation_id).values(link_hash=link_hash))
+
+    def _one(self, condition: ColumnElement[bool]) -> Invitation | None:
+        row = self._c.execute(select(invitations).where(condition)).one_or_none()
+        return self._invitation(row) if row else None
+
+    def _invitation(self, row: Row[tuple[object, ...]]) -> Invitation:
+        r = row._mapping
+        return Invitation(
+            r["id"],
+            r["meeting_id"],
+            Role(r["role"]),
+            self._sealer.open(r["name"], "invitations.name"),
+            self._sealer.open(r["email"], "invitations.email"),
+            self._sealer.open(r["mobile"], "invitations.mobile"),
+            Answer(r["answer"]),
+            InvitationState(r["state"]),
+            r["username"],
+        )

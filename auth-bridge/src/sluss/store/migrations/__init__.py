@@ -1,0 +1,1 @@
+"""Migrations (Alembic), one file a step, never edited once released."""

@@ -1,0 +1,142 @@
+"""Codes that were sent, and verifications that were made."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from sluss.domain.assurance import Method, Purpose
+from sluss.store.rows import instant, seconds
+from sluss.store.schema import challenges, sent_codes, verifications
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """A code somebody is expected to type."""
+
+    code_hash: str
+    subject: str
+    created_at: datetime
+    tries: int
+
+
+class ChallengeRepository:
+    """Rows of `challenges` and `sent_codes`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._c = connection
+
+    def put(self, key: tuple[str, str, Purpose], code_hash: str, subject: str, now: datetime) -> None:
+        """Expect a new code in place of the old, for (link hash, session hash, purpose)."""
+        fresh = {"code_hash": code_hash, "subject": subject, "created_at": seconds(now), "tries": 0}
+        link_hash, session_hash, purpose = key
+        self._c.execute(
+            upsert(challenges)
+            .values(link_hash=link_hash, session_hash=session_hash, purpose=purpose.value, **fresh)
+            .on_conflict_do_update(index_elements=list(challenges.primary_key.columns), set_=fresh)
+        )
+        self._c.execute(insert(sent_codes).values(link_hash=link_hash, at=seconds(now)))
+
+    def get(self, key: tuple[str, str, Purpose]) -> Challenge | None:
+        """The outstanding code."""
+        row = self._c.execute(select(challenges).where(self._is(key))).one_or_none()
+        return None if row is None else Challenge(row.code_hash, row.subject, instant(row.created_at), row.tries)
+
+    def count_try(self, key: tuple[str, str, Purpose]) -> None:
+        """One more try."""
+        self._c.execute(update(challenges).where(self._is(key)).values(tries=challenges.c.tries + 1))
+
+    def remove(self, key: tuple[str, str, Purpose]) -> None:
+        """Used up."""
+        self._c.execute(delete(challenges).where(self._is(key)))
+
+    def sent(self, link_hash: str, since: datetime) -> tuple[int, datetime | None]:
+        """How many codes were asked for with this link since then, and when the last."""
+        row = self._c.execute(
+            select(func.count(), func.max(sent_codes.c.at)).where(
+                sent_codes.c.link_hash == link_hash, sent_codes.c.at > seconds(since)
+            )
+        ).one()
+        return row[0], None if row[1] is None else instant(row[1])
+
+    def purge(self, before: datetime) -> None:
+        """Forget what is long over."""
+        self._c.execute(delete(challenges).where(challenges.c.created_at < seconds(before)))
+        self._c.execute(delete(sent_codes).where(sent_codes.c.at < seconds(before)))
+
+    @staticmethod
+    def _is(key: tuple[str, str, Purpose]) -> ColumnElement[bool]:
+        link_hash, session_hash, purpose = key
+        return (
+            (challenges.c.link_hash == link_hash)
+            & (challenges.c.session_hash == session_hash)
+            & (challenges.c.purpose == purpose.value)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """A completed two-factor proof, bound to browser, invitation and purpose."""
+
+    id: str
+    invitation_id: str
+    method: Method
+    subject: str
+    verified_at: datetime
+
+
+class VerificationRepository:
+    """Rows of `verifications`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._c = connection
+
+    def add(self, verification: Verification, session_hash: str, purpose: Purpose) -> None:
+        """Store one."""
+        self._c.execute(
+            insert(verifications).values(
+                id=verification.id,
+                invitation_id=verification.invitation_id,
+                session_hash=session_hash,
+                purpose=purpose.value,
+                method=verification.method.value,
+                subject=verification.subject,
+                verified_at=seconds(verification.verified_at),
+            )
+        )
+
+    def latest(self, invitation_id: str, session_hash: str, purpose: Purpose) -> Verification | None:
+        """The newest of this browser for this invitation and purpose."""
+        return self._first(
+            (verifications.c.invitation_id == invitation_id)
+            & (verifications.c.session_hash == session_hash)
+            & (verifications.c.purpose == purpose.value)
+        )
+
+    def seen_by(self, invitation_id: str) -> Verification | None:
+        """The newest `view` verification from any browser: who saw the invitation."""
+        seen = verifications.c.purpose == Purpose.VIEW.value
+        return self._first((verifications.c.invitation_id == invitation_id) & seen)
+
+    def get(self, verification_id: str) -> Verification:
+        """By id; it comes from a ticket's row, so it exists."""
+        return self._verification(
+            self._c.execute(select(verifications).where(verifications.c.id == verification_id)).one()
+        )
+
+    def revoke(self, invitation_id: str) -> None:
+        """No browser has any right from them any more; the rows stay, for who was inside and how."""
+        self._c.execute(
+            update(verifications).where(verifications.c.invitation_id == invitation_id).values(session_hash="")
+        )
+
+    def _first(self, condition: ColumnElement[bool]) -> Verification | None:
+        query = select(verifications).where(condition).order_by(verifications.c.verified_at.desc()).limit(1)
+        row = self._c.execute(query).one_or_none()
+        return self._verification(row) if row else None
+
+    @staticmethod
+    def _verification(row: Row[tuple[object, ...]]) -> Verification:
+        r = row._mapping
+        return Verification(r["id"], r["invitation_id"], Method(r["method"]), r["subject"], instant(r["verified_at"]))

@@ -1,0 +1,198 @@
+"""The tables (SQLAlchemy Core). Columns of type `LargeBinary` are sealed; `*_hash` columns are keyed hashes.
+
+Times are Unix seconds. A change here needs a migration beside it; a test holds the two together.
+"""
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+)
+
+REVISION = "0001"
+"""The migration this code is written for."""
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+    }
+)
+
+organisers = Table(
+    "organisers",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("name", LargeBinary, nullable=False),
+    Column("email", LargeBinary, nullable=False),
+    Column("email_hash", String, nullable=False, unique=True),
+    Column("password", String),  # argon2id, PHC string
+    Column("totp_secret", LargeBinary, nullable=False),
+    Column("totp_step", Integer, nullable=False, server_default="0"),  # last time step used
+    Column("enrolled_at", Integer),
+    Column("created_at", Integer, nullable=False),
+)
+
+enrolments = Table(
+    "enrolments",
+    metadata,
+    Column("token_hash", String, primary_key=True),
+    Column("organiser_id", ForeignKey("organisers.id"), nullable=False),
+    Column("expires_at", Integer, nullable=False),
+    Column("used_at", Integer),
+)
+
+recovery_codes = Table(
+    "recovery_codes",
+    metadata,
+    Column("organiser_id", ForeignKey("organisers.id"), nullable=False),
+    Column("code_hash", String, nullable=False),
+    Column("used_at", Integer),
+    PrimaryKeyConstraint("organiser_id", "code_hash"),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("session_hash", String, primary_key=True),
+    Column("organiser_id", ForeignKey("organisers.id"), nullable=False, index=True),
+    Column("complete", Boolean, nullable=False),  # both factors, or the password alone
+    Column("created_at", Integer, nullable=False),
+    Column("seen_at", Integer, nullable=False),
+)
+
+failures = Table(
+    "failures",
+    metadata,
+    Column("subject", String, primary_key=True),
+    Column("count", Integer, nullable=False),
+    Column("last_at", Integer, nullable=False),
+)
+
+meetings = Table(
+    "meetings",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("organiser_id", ForeignKey("organisers.id"), nullable=False, index=True),
+    Column("title", LargeBinary, nullable=False),
+    Column("agenda", LargeBinary, nullable=False),
+    Column("starts_at", Integer, nullable=False),
+    Column("minutes", Integer, nullable=False),
+    Column("time_zone", String, nullable=False),
+    Column("sensitivity", String, nullable=False),
+    Column("room", String, nullable=False, unique=True),
+    Column("ended_at", Integer),
+    Column("created_at", Integer, nullable=False),
+)
+
+invitations = Table(
+    "invitations",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("meeting_id", ForeignKey("meetings.id"), nullable=False, index=True),
+    Column("role", String, nullable=False),
+    Column("name", LargeBinary, nullable=False),
+    Column("email", LargeBinary, nullable=False),
+    Column("mobile", LargeBinary, nullable=False),
+    Column("link_hash", String, unique=True),  # null for the organiser, who has no link
+    Column("answer", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("username", String, nullable=False, unique=True),
+    Column("created_at", Integer, nullable=False),
+)
+
+challenges = Table(
+    # One outstanding SMS code a link, browser and purpose. A link that is not ours gets one too, which nothing matches:
+    # so both look and take the same.
+    "challenges",
+    metadata,
+    Column("link_hash", String, nullable=False),
+    Column("session_hash", String, nullable=False),
+    Column("purpose", String, nullable=False),
+    Column("code_hash", String, nullable=False),
+    Column("subject", String, nullable=False),
+    Column("created_at", Integer, nullable=False, index=True),
+    Column("tries", Integer, nullable=False),
+    PrimaryKeyConstraint("link_hash", "session_hash", "purpose"),
+)
+
+sent_codes = Table(
+    # When codes were asked for, to hold back the next one. Per link, whoever asks.
+    "sent_codes",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("link_hash", String, nullable=False),
+    Column("at", Integer, nullable=False),
+    Index("ix_sent_codes_link_hash", "link_hash", "at"),
+)
+
+verifications = Table(
+    "verifications",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("invitation_id", ForeignKey("invitations.id"), nullable=False, index=True),
+    Column("session_hash", String, nullable=False),
+    Column("purpose", String, nullable=False),
+    Column("method", String, nullable=False),
+    Column("subject", String, nullable=False),  # keyed hash of who it was: this phone, this authenticator
+    Column("verified_at", Integer, nullable=False),
+)
+
+tickets = Table(
+    "tickets",
+    metadata,
+    Column("jti", String, primary_key=True),
+    Column("invitation_id", ForeignKey("invitations.id"), nullable=False, index=True),
+    Column("verification_id", ForeignKey("verifications.id"), nullable=False, index=True),
+    Column("room", String, nullable=False),
+    Column("issued_at", Integer, nullable=False),
+    Column("used_at", Integer),
+    Column("gate_session", String, unique=True),  # the XMPP session that used it up
+    Column("admitted_at", Integer),
+    Column("dead", Boolean, nullable=False, server_default="0"),
+)
+
+attendance = Table(
+    "attendance",
+    metadata,
+    Column("gate_session", String, primary_key=True),
+    Column("invitation_id", ForeignKey("invitations.id"), nullable=False, index=True),
+    Column("epoch", String, nullable=False),
+    Column("occupant", String, nullable=False),
+    Column("entered_at", Integer, nullable=False),
+    Column("left_at", Integer),
+    Column("end_is_exact", Boolean, nullable=False, server_default="1"),  # false: closed by a roll call
+)
+
+gate_epochs = Table(
+    # How far each start of Prosody has been heard: what is resent is counted once.
+    "gate_epochs",
+    metadata,
+    Column("epoch", String, primary_key=True),
+    Column("seq", Integer, nullable=False),
+    Column("seen_at", Integer, nullable=False),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("kind", String, nullable=False),  # mail, sms
+    Column("invitation_id", ForeignKey("invitations.id"), index=True),
+    Column("message", LargeBinary, nullable=False),  # sealed JSON; emptied once handed over
+    Column("created_at", Integer, nullable=False),
+    Column("due_at", Integer, index=True),  # null: handed over, or given up
+    Column("expires_at", Integer, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("sent_at", Integer),
+    Column("error", String),
+)
