@@ -120,7 +120,6 @@ def render(
         "locales": i18n.LOCALES,
         "csrf": csrf_token(request) if SESSION in request else "",
         "organisation": settings.organisation,
-        "demo": settings.demo,
         "organiser": request.get(ORGANISER),
         "return_to": request.rel_url.raw_path,
         "problem": words.problem(problem) if problem else None,

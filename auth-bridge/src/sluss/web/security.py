@@ -40,16 +40,16 @@ PUBLIC = frozenset(
         "language",
         # Whoever has a one-time enrolment link, or is about to sign in:
         "enrol",
-        "sign-in",
-        "sign-in-code",
+        "sign_in",
+        "sign_in_code",
         # Whoever has a personal link. The services decide, by link and session, what it shows:
         "link",
         "code",
         "verify",
         "answer",
-        "not-me",
-        "join-code",
-        "join-verify",
+        "not_me",
+        "join_code",
+        "join_verify",
         "room",
         "ticket",
         "here",
@@ -58,7 +58,7 @@ PUBLIC = frozenset(
 """Routes that need no signed-in organiser. Every other route is private."""
 
 COOKIELESS = frozenset({"static", "jwks", "pem"})
-ROOMS = frozenset({"room", "organiser-room"})
+ROOMS = frozenset({"room", "organiser_room"})
 MAX_BODY_BYTES = 64 * 1024
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9-]{8,64}")

@@ -20,5 +20,3 @@ class PortalSettings:
     default_region: str
     """ISO 3166 country of phone numbers written without a country code."""
     csrf_key: bytes = field(repr=False)
-    demo: bool = False
-    """Whether every page says that this is a trial."""
