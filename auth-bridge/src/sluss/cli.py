@@ -134,7 +134,7 @@ def meeting() -> None:
 @click.option("--organiser", "email", required=True, help="The organiser's e-mail address.")
 @click.option("--title", required=True)
 @click.option("--agenda", default="")
-@click.option("--start", help="Local date and time, as 2026-01-31T09:30.")
+@click.option("--start", help="Date and time as 2026-01-31T09:30: local, or with an offset such as Z.")
 @click.option("--in", "in_minutes", type=int, help="Start so many minutes from now, instead of --start.")
 @click.option("--minutes", type=int, default=60, show_default=True)
 @click.option("--time-zone", default="Europe/Stockholm", show_default=True)
@@ -171,6 +171,7 @@ def meeting_add(
             at = (now + timedelta(minutes=in_minutes)).astimezone(ZoneInfo(time_zone))
         elif start:
             at = datetime.fromisoformat(start)
+            at = at.astimezone(ZoneInfo(time_zone)) if at.tzinfo else at
         else:
             raise click.UsageError("say --start or --in")
         form = {

@@ -48,7 +48,7 @@ class Participation:
         link_hash, session_hash = self._g.link_hash(link), self._g.session_hash(session)
 
         def work(tx: Transaction) -> TooManyTries | None:
-            if refusal := _too_soon(tx, link_hash, now):
+            if refusal := _too_soon(tx, link_hash, purpose, now):
                 return refusal
             invitation, meeting = self._accepting(tx, link_hash)
             subject = self._phone(invitation) if invitation else ""
@@ -196,10 +196,12 @@ def _same_person(tx: Transaction, invitation: Invitation, subject: str) -> bool:
     return seen is not None and seen.subject == subject
 
 
-def _too_soon(tx: Transaction, link_hash: str, now: datetime) -> TooManyTries | None:
-    count, last = tx.challenges.sent(link_hash, now - timedelta(hours=1))
-    if last is not None and now - last < RESEND_AFTER:
-        return TooManyTries(int((RESEND_AFTER - (now - last)).total_seconds()) + 1, "a code was sent just now")
-    if count >= CODES_PER_HOUR:
-        return TooManyTries(3600, "too many codes this hour")
-    return None
+def _too_soon(tx: Transaction, link_hash: str, purpose: Purpose, now: datetime) -> TooManyTries | None:
+    """A pause between two codes for the same purpose, and so many an hour in all."""
+    hour = timedelta(hours=1)
+    sent = tx.challenges.sent(link_hash, now - hour)
+    opens = [at + RESEND_AFTER for sent_for, at in sent if sent_for is purpose]
+    if len(sent) >= CODES_PER_HOUR:
+        opens.append(sent[-CODES_PER_HOUR][1] + hour)
+    wait = max((at - now for at in opens), default=timedelta(0))
+    return TooManyTries(int(wait.total_seconds()) + 1, "codes were sent just now") if wait > timedelta(0) else None

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from sluss.domain.assurance import Method, Purpose
@@ -36,7 +36,7 @@ class ChallengeRepository:
             .values(link_hash=link_hash, session_hash=session_hash, purpose=purpose.value, **fresh)
             .on_conflict_do_update(index_elements=list(challenges.primary_key.columns), set_=fresh)
         )
-        self._c.execute(insert(sent_codes).values(link_hash=link_hash, at=seconds(now)))
+        self._c.execute(insert(sent_codes).values(link_hash=link_hash, purpose=purpose.value, at=seconds(now)))
 
     def get(self, key: tuple[str, str, Purpose]) -> Challenge | None:
         """The outstanding code."""
@@ -51,14 +51,12 @@ class ChallengeRepository:
         """Used up."""
         self._c.execute(delete(challenges).where(self._is(key)))
 
-    def sent(self, link_hash: str, since: datetime) -> tuple[int, datetime | None]:
-        """How many codes were asked for with this link since then, and when the last."""
-        row = self._c.execute(
-            select(func.count(), func.max(sent_codes.c.at)).where(
-                sent_codes.c.link_hash == link_hash, sent_codes.c.at > seconds(since)
-            )
-        ).one()
-        return row[0], None if row[1] is None else instant(row[1])
+    def sent(self, link_hash: str, since: datetime) -> list[tuple[Purpose, datetime]]:
+        """The codes that were asked for with this link since then, oldest first."""
+        query = select(sent_codes.c.purpose, sent_codes.c.at).where(
+            sent_codes.c.link_hash == link_hash, sent_codes.c.at > seconds(since)
+        )
+        return [(Purpose(row.purpose), instant(row.at)) for row in self._c.execute(query.order_by(sent_codes.c.at))]
 
     def purge(self, before: datetime) -> None:
         """Forget what is long over."""

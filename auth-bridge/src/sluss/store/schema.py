@@ -131,6 +131,7 @@ sent_codes = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("link_hash", String, nullable=False),
+    Column("purpose", String, nullable=False),
     Column("at", Integer, nullable=False),
     Index("ix_sent_codes_link_hash", "link_hash", "at"),
 )

@@ -53,6 +53,7 @@ def upgrade() -> None:
         "sent_codes",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("link_hash", sa.String(), nullable=False),
+        sa.Column("purpose", sa.String(), nullable=False),
         sa.Column("at", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_sent_codes")),
     )
