@@ -26,7 +26,7 @@ FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 SUBNETS = [f"10.213.{n}.0/24" for n in range(0, 64, 4)]
 
 
-class Problem(Exception):  # noqa: N818 - it is shown to a person, who has a problem
+class Problem(Exception):
     """Something a person can mend; its text is one line that says how."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -40,9 +41,10 @@ def play(
     playbook: str = "site.yml",
     inventory: str = "demo",
     *options: str,
+    plain: bool = False,
     tell: Callable[[str], object] = lambda _task: None,
 ) -> Play:
-    """Run a playbook; `tell` gets the name of each task as it begins."""
+    """Run a playbook, with Mitogen unless `plain`; `tell` gets the name of each task as it begins."""
     command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", f"inventory/{inventory}"]
     environment = os.environ | {
         "SLUSS_HOST_ADDRESS": host.address,
@@ -51,6 +53,12 @@ def play(
         "ANSIBLE_NOCOLOR": "1",
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
+    if not plain:  # the same modules in half the time
+        mitogen = Path(importlib.util.find_spec("ansible_mitogen").origin).parent
+        environment |= {
+            "ANSIBLE_STRATEGY": "mitogen_linear",
+            "ANSIBLE_STRATEGY_PLUGINS": str(mitogen / "plugins/strategy"),
+        }
     start, lines = time.monotonic(), []
     with subprocess.Popen(
         [*command, f"playbooks/{playbook}", *options],
