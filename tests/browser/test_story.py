@@ -1,0 +1,185 @@
+"""The whole story, as people live it: Chromium, the provisioned host, the mail and the SMS that were really sent."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pyotp
+from playwright.sync_api import Page, expect
+from tests.browser.conftest import PHONE
+
+PASSWORD = "segel mot lugnt vatten 58"
+ANNA = ("Anna Lindberg", "anna.lindberg@example.org", "070-174 06 05", "+46701740605")
+BO = ("Bo Ek", "bo.ek@example.org", "+46 70 174 06 06", "+46701740606")
+ZONE = "Europe/Stockholm"
+
+
+class Organiser:
+    """An organiser at a desk, with an authenticator that is never asked twice for the same step."""
+
+    def __init__(self, page: Page, host) -> None:
+        self.page = page
+        self.host = host
+        self._used = 0
+
+    def enrol(self, picture) -> None:
+        url = self.host.run("sluss organiser add --name 'Eva Ek' --email eva.ek@sluss.test").stdout
+        self.page.goto(re.search(r"https://\S+", url)[0])
+        secret = self.page.locator("code.secret").inner_text().replace(" ", "")
+        self._totp = pyotp.TOTP(secret)
+        picture(self.page, "01-organiser-enrols")
+        self.page.get_by_label("Password", exact=True).fill(PASSWORD)
+        self.page.get_by_label("The same password again").fill(PASSWORD)
+        self.page.get_by_label("Code from your authenticator").fill(self.code())
+        self.page.get_by_role("button", name="Finish").click()
+        expect(self.page.locator("ul.codes li")).to_have_count(10)
+        self.recovery = self.page.locator("ul.codes li").all_inner_texts()
+
+    def code(self) -> str:
+        """A code of a time step that was not used; three are accepted at any moment."""
+        step = self._totp.timecode(datetime.now(UTC))
+        self._used = max(self._used + 1, step - 1)
+        assert self._used <= step + 1, "the test asks for codes faster than time passes"
+        return self._totp.generate_otp(self._used)
+
+    def sign_in(self) -> None:
+        self.page.goto(self.host.portal_url)
+        self.page.get_by_label("E-mail").fill("eva.ek@sluss.test")
+        self.page.get_by_label("Password").fill(PASSWORD)
+        self.page.locator("main").get_by_role("button").first.click()
+        self.page.get_by_label("Code").fill(self.code())
+        self.page.locator("main").get_by_role("button").first.click()
+        expect(self.page.get_by_role("heading", name="Your meetings")).to_be_visible()
+
+    def invite(self, picture) -> None:
+        start = datetime.now(ZoneInfo(ZONE)) + timedelta(minutes=10)
+        page = self.page
+        page.get_by_role("link", name="New meeting").click()
+        page.get_by_label("Title").fill("Budget 2027")
+        page.get_by_label("Agenda").fill("1. Opening\n2. The figures\n3. Decision")
+        page.get_by_label("Date").fill(f"{start:%Y-%m-%d}")
+        page.get_by_label("Start").fill(f"{start:%H:%M}")
+        page.get_by_label("Length in minutes").fill("45")
+        page.get_by_label("Time zone").select_option(ZONE)
+        for number, (name, mail, mobile, _) in enumerate((ANNA, BO), 1):
+            row = page.get_by_role("group", name=f"Participant {number}")
+            row.get_by_label("Name").fill(name)
+            row.get_by_label("E-mail").fill(mail)
+            row.get_by_label("Mobile").fill(mobile)
+        picture(page, "02-organiser-invites")
+        page.get_by_role("button", name="Save and send the invitations").click()
+        expect(page.get_by_role("heading", name="Budget 2027")).to_be_visible()
+
+    def enter(self) -> None:
+        self.page.get_by_role("link", name="Enter the meeting").click()
+        if self.page.url.endswith("/verify"):
+            self.page.get_by_label("Code from your authenticator").fill(self.code())
+            self.page.get_by_role("button", name="Enter the meeting").click()
+        expect(self.page.locator("#status")).to_have_text("You are in the meeting.")
+
+
+class Participant:
+    """Somebody with a phone."""
+
+    def __init__(self, page: Page, outbox, person) -> None:
+        self.page, self.outbox = page, outbox
+        _, self.mail, _, self.number = person
+
+    def open_link(self) -> None:
+        self.page.goto(self.outbox.link(self.mail))
+
+    def ask_and_type_code(self, ask: str, then: str) -> None:
+        before = len(self.outbox.messages("sms", self.number))
+        self.page.get_by_role("button", name=ask).click()
+        self.page.get_by_label("Code from the SMS").fill(self.outbox.code(self.number, before))
+        self.page.get_by_role("button", name=then).click()
+
+    def see_invitation(self) -> None:
+        self.open_link()
+        self.ask_and_type_code("Send me a code by SMS", "Show the invitation")
+
+    def enter(self) -> None:
+        self.ask_and_type_code("Enter the meeting", "Enter the meeting")
+        expect(self.page.locator("#status")).to_have_text("You are in the meeting.")
+
+
+def test_the_whole_story_in_a_browser(host, people, outbox, picture):
+    organiser = Organiser(people.come(), host)
+    organiser.enrol(picture)
+    organiser.sign_in()
+    organiser.invite(picture)
+    meeting_url = organiser.page.url
+
+    mail = outbox.link(ANNA[1]) and outbox.messages("mail", ANNA[1])[0]
+    for secret in ("Budget", "figures", "Eva", "Bo Ek", "Anna"):
+        assert secret not in mail["subject"] + mail["body"]
+
+    anna = Participant(people.come(PHONE), outbox, ANNA)
+    anna.open_link()
+    picture(anna.page, "03-participant-opens-the-link")
+    assert "Budget" not in anna.page.content()
+    assert outbox.messages("sms", ANNA[3]) == [], "opening a link must send nothing"
+    before = len(outbox.messages("sms", ANNA[3]))
+    anna.page.get_by_role("button", name="Send me a code by SMS").click()
+    picture(anna.page, "04-participant-writes-the-code")
+    anna.page.get_by_label("Code from the SMS").fill(outbox.code(ANNA[3], before))
+    anna.page.get_by_role("button", name="Show the invitation").click()
+    expect(anna.page.get_by_role("heading", name="Budget 2027")).to_be_visible()
+    expect(anna.page.get_by_text("The figures")).to_be_visible()
+    expect(anna.page.get_by_text("Eva Ek")).to_be_visible()
+    anna.page.get_by_role("button", name="Accept").click()
+    expect(anna.page.get_by_text("You have accepted.")).to_be_visible()
+    picture(anna.page, "05-participant-sees-the-invitation")
+
+    # She comes back at the hour, by the same link, and proves herself once more.
+    anna.open_link()
+    anna.enter()
+    expect(anna.page.locator("#people li")).to_contain_text(["Anna Lindberg"])
+
+    # Somebody else has her link but not her phone.
+    stranger = people.come(PHONE)
+    stranger.goto(outbox.link(ANNA[1]))
+    stranger.get_by_role("button", name="Send me a code by SMS").click()
+    stranger.get_by_label("Code from the SMS").fill("000000")
+    stranger.get_by_role("button", name="Show the invitation").click()
+    expect(stranger.get_by_role("alert")).to_be_visible()
+    assert "Budget" not in stranger.content()
+    stranger.goto(outbox.link(ANNA[1]) + "/room")
+    assert not stranger.url.endswith("/room")
+    assert "Budget" not in stranger.content()
+    picture(stranger, "06-stranger-with-the-link-is-not-let-in")
+
+    bo = Participant(people.come(PHONE, "sv-SE"), outbox, BO)
+    bo.open_link()
+    bo.ask_and_type_code("Skicka", "Visa inbjudan")
+    before = len(outbox.messages("sms", BO[3]))
+    bo.page.get_by_role("button", name="Gå in i mötet").click()
+    bo.page.get_by_label("Kod").fill(outbox.code(BO[3], before))
+    bo.page.locator("main").get_by_role("button").first.click()
+    expect(bo.page.locator("#status")).to_have_attribute("data-kind", "inside")
+    expect(bo.page.get_by_text("Ingen video i den här installationen")).to_be_visible()
+    expect(anna.page.locator("#people li")).to_have_count(2)
+    expect(anna.page.locator("#people")).to_contain_text("Bo Ek")
+
+    organiser.enter()
+    here = organiser.page.locator("#people li")
+    expect(here).to_have_count(3)
+    expect(organiser.page.locator("#people")).to_contain_text("Anna Lindberg")
+    picture(organiser.page, "07-everyone-is-verified")
+    picture(anna.page, "08-participant-in-the-meeting")
+
+    # Reloading does not lose the way in.
+    anna.page.reload()
+    expect(anna.page.locator("#status")).to_have_text("You are in the meeting.")
+
+    organiser.page.get_by_role("button", name="Put out: Bo Ek").click()
+    expect(bo.page.locator("#status")).to_have_attribute("data-kind", "bad", timeout=2_000)
+    picture(bo.page, "09-put-out")
+    bo.page.reload()
+    assert "Budget" not in bo.page.content()
+    expect(anna.page.locator("#people")).not_to_contain_text("Bo Ek")
+    expect(here).to_have_count(2)
+
+    organiser.page.goto(meeting_url)
+    expect(organiser.page.get_by_text("put out").first).to_be_visible()
+    picture(organiser.page, "10-organiser-sees-the-status")
