@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import os
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -10,7 +12,6 @@ from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import aiohttp
-import sdnotify
 import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Metric, ProcessCollector
@@ -152,18 +153,24 @@ async def serve(settings: Settings, credentials: Credentials, registry: Collecto
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    systemd = sdnotify.SystemdNotifier()
     async with running(settings, credentials, registry=registry) as bridge:
         _log.info("listening", portal=bridge.portal_port, internal=bridge.internal_port)
         if bridge.gate is not None:
-            systemd.notify("STATUS=Waiting for Prosody's component link")
+            _tell_systemd("STATUS=Waiting for Prosody's component link")
             await _first(bridge.gate.wait_connected(None), stop.wait())
         if not stop.is_set():
-            systemd.notify("READY=1\nSTATUS=The gate is up" if bridge.gate else "READY=1\nSTATUS=No gate")
+            _tell_systemd("READY=1\nSTATUS=The gate is up" if bridge.gate else "READY=1\nSTATUS=No gate")
             _log.info("ready")
             await stop.wait()
-        systemd.notify("STOPPING=1")
+        _tell_systemd("STOPPING=1")
         _log.info("stopping")
+
+
+def _tell_systemd(state: str) -> None:
+    """One datagram to the socket that systemd names (sd_notify(3)). Without systemd: nothing."""
+    if address := os.environ.get("NOTIFY_SOCKET"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.sendto(state.encode(), address.replace("@", "\0", 1))
 
 
 async def _first(*waits: object) -> None:
