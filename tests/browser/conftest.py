@@ -6,6 +6,8 @@ import re
 import shutil
 import ssl
 import subprocess
+import threading
+import time
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,9 +96,6 @@ class Outbox:
 
 
 def _wait(what, seconds: float = 30):
-    import threading
-    import time
-
     until = time.monotonic() + seconds
     while not (found := what()):
         if time.monotonic() > until:
@@ -112,7 +111,7 @@ def outbox(host):
 
 @pytest.fixture(scope="session")
 def picture():
-    """`picture(page, "name")` keeps a screenshot: in SLUSS_SCREENSHOTS, where the README's come from, if that is set."""
+    """`picture(page, "name")` keeps a screenshot, in SLUSS_SCREENSHOTS if that is set: the README's come from there."""
     folder = Path(os.environ.get("SLUSS_SCREENSHOTS") or Path(os.environ["SLUSS_RUN"]) / "screenshots")
     folder.mkdir(parents=True, exist_ok=True)
 

@@ -103,7 +103,7 @@ class Participant:
         expect(self.page.locator("#status")).to_have_text("You are in the meeting.")
 
 
-def test_the_whole_story_in_a_browser(host, people, outbox, picture):
+def test_the_whole_story_in_a_browser(host, people, outbox, picture):  # noqa: PLR0915 (a story is long)
     organiser = Organiser(people.come(), host)
     organiser.enrol(picture)
     organiser.sign_in()
