@@ -1,3 +1,4 @@
+# ruff: noqa: INP001
 """Pack the bridge and everything it needs into one archive that a host installs without a network.
 
 Prints a JSON object: `archive` (path of a tar with wheels and a hashed requirements.txt) and `stamp` (a hash of all
@@ -7,7 +8,7 @@ that went in, so the same sources give the same stamp). An archive that exists a
 import argparse
 import hashlib
 import json
-import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -57,35 +58,46 @@ def requirements(lock: Path, python: str, machine: str) -> str:
 def pip(*arguments: str) -> None:
     """Run pip. What it says matters only when it fails."""
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments]
-    done = subprocess.run(  # noqa: S603: fixed arguments and the inventory's paths
+    done = subprocess.run(  # noqa: S603  fixed arguments and the paths of the inventory
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
     if done.returncode:
         sys.exit(f"{' '.join(command)}:\n{done.stdout}")
 
 
-def pack(source: Path, wheels: Path | None, python: str, machine: str, archive: Path) -> None:
-    """Make the archive: download (or take) the wheels, build the bridge's own."""
+def dependencies(lock: str, given: Path | None, python: str, machine: str, cache: Path) -> Path:
+    """Return a directory with the wheels that the lock names; downloaded once, or taken from those given."""
+    wheels = cache / f"wheels-{hashlib.sha256(f'{python} {machine} {lock}'.encode()).hexdigest()[:16]}"
+    if wheels.exists():
+        return wheels
     platforms = [f"manylinux_2_{minor}_{machine}" for minor in range(GLIBC, 4, -1)]
     platforms += [f"manylinux2014_{machine}", f"linux_{machine}"]
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        lock = folder / "requirements.txt"
-        lock.write_text(requirements(source / "requirements.lock", python, machine), "utf-8")
+    with tempfile.TemporaryDirectory(dir=cache) as name:
+        pinned, folder = Path(name, "requirements.txt"), Path(name, "wheels")
+        pinned.write_text(lock, "utf-8")
         pip(
             *("download", "--quiet", "--no-deps", "--only-binary=:all:", "--require-hashes"),
-            *("--dest", name, "--requirement", str(lock), "--python-version", python),
+            *("--dest", str(folder), "--requirement", str(pinned), "--python-version", python),
             *(f"--platform={platform}" for platform in platforms),
-            *(("--no-index", "--find-links", str(wheels)) if wheels else ()),
+            *(("--no-index", "--find-links", str(given)) if given else ()),
         )
+        folder.rename(wheels)
+    return wheels
+
+
+def pack(source: Path, given: Path | None, python: str, machine: str, archive: Path) -> None:
+    """Make the archive of the bridge's own wheel and those it needs."""
+    lock = requirements(source / "requirements.lock", python, machine)
+    wheels = dependencies(lock, given, python, machine, archive.parent)
+    with tempfile.TemporaryDirectory(dir=archive.parent) as name:
         pip("wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", name, str(source))
-        own = next(folder.glob("sluss-*.whl"))
+        own = next(Path(name).glob("sluss-*.whl"))
         sha256 = hashlib.sha256(own.read_bytes()).hexdigest()
-        with lock.open("a", encoding="utf-8") as file:
-            file.write(f"sluss=={own.name.split('-')[1]} --hash=sha256:{sha256}\n")
-        part = archive.with_suffix(f".{os.getpid()}")
+        pinned = Path(name, "requirements.txt")
+        pinned.write_text(f"{lock}sluss=={own.name.split('-')[1]} --hash=sha256:{sha256}\n", "utf-8")
+        part = Path(name, "archive.tar")
         with tarfile.open(part, "w") as tar:
-            for path in sorted(folder.iterdir()):
+            for path in sorted([*wheels.iterdir(), own, pinned]):
                 tar.add(path, path.name)
         part.rename(archive)
 
@@ -107,6 +119,8 @@ def main() -> None:
         pack(given.source, given.wheels, given.python, given.machine, archive)
         for old in sorted(cache.glob("bridge-*.tar"), key=lambda p: p.stat().st_mtime)[:-4]:
             old.unlink()
+        for old in sorted(cache.glob("wheels-*"), key=lambda p: p.stat().st_mtime)[:-4]:
+            shutil.rmtree(old)
     sys.stdout.write(json.dumps({"archive": str(archive), "stamp": mark}))
 
 
