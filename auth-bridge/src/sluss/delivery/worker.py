@@ -43,7 +43,7 @@ class OutboxWorker:
         self._task = asyncio.create_task(self._run(), name="outbox")
 
     async def stop(self) -> None:
-        """End after the messages that are being handed over now."""
+        """End now. A message that was just being handed over is tried again after the next start."""
         if self._task:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -83,8 +83,10 @@ class OutboxWorker:
             reason = str(error)
             await self._store.run(lambda tx: tx.outbox.give_up(item.id, reason))
             _log.warning("message_refused", kind=item.kind, message=item.id, error=reason)
-        except DeliveryFailed as error:
-            reason = str(error)
+        except Exception as error:
+            # Whatever went wrong with this one, the others must not wait behind it. Only our own errors' texts are
+            # free of links and numbers.
+            reason = str(error) if isinstance(error, DeliveryFailed) else type(error).__name__
             retry = now + min(_FIRST_RETRY * 2**item.attempts, _LONGEST_RETRY)
             await self._store.run(lambda tx: tx.outbox.try_again(item.id, retry, reason))
             _log.warning("message_failed", kind=item.kind, message=item.id, error=reason, attempts=item.attempts + 1)

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from sluss.domain.meetings import Delivery
 from sluss.store.rows import instant, seconds
@@ -77,10 +77,10 @@ class OutboxRepository:
         self._finish(message_id, error=error)
 
     def try_again(self, message_id: int, due_at: datetime, error: str) -> None:
-        """It failed; try later."""
+        """It failed; try later, unless it was cancelled while it was tried."""
         self._c.execute(
             update(outbox)
-            .where(outbox.c.id == message_id)
+            .where(outbox.c.id == message_id, outbox.c.due_at.is_not(None))
             .values(due_at=seconds(due_at), attempts=outbox.c.attempts + 1, error=error)
         )
 
@@ -106,11 +106,6 @@ class OutboxRepository:
             return Delivery.SENT, None
         return (Delivery.FAILED if row.due_at is None else Delivery.WAITING), row.error
 
-    def next_due(self) -> datetime | None:
-        """When something is to be sent next."""
-        value = self._c.execute(select(func.min(outbox.c.due_at))).scalar_one()
-        return None if value is None else instant(value)
-
     def purge(self, before: datetime) -> None:
         """Forget finished messages."""
         self._c.execute(delete(outbox).where(outbox.c.due_at.is_(None), outbox.c.created_at < seconds(before)))
@@ -118,6 +113,6 @@ class OutboxRepository:
     def _finish(self, message_id: int, *, sent_at: int | None = None, error: str | None = None) -> None:
         self._c.execute(
             update(outbox)
-            .where(outbox.c.id == message_id)
+            .where(outbox.c.id == message_id, outbox.c.due_at.is_not(None))
             .values(due_at=None, message=b"", sent_at=sent_at, error=error, attempts=outbox.c.attempts + 1)
         )
