@@ -119,16 +119,19 @@ class Organisers:
         now, email_hash = self._g.clock(), self._email_hash(email)
         subjects = (f"sign-in:{email_hash}", f"sign-in-from:{self._g.hasher.digest('address', address)}")
 
+        def locked(tx: Transaction) -> SlussError | None:
+            return next((refusal for s in subjects if (refusal := lockout.locked(tx, s, now))), None)
+
         def known(tx: Transaction) -> OrganiserRecord | SlussError | None:
-            for subject in subjects:
-                if refusal := lockout.locked(tx, subject, now):
-                    return refusal
-            return tx.organisers.by_email(email_hash)
+            return locked(tx) or tx.organisers.by_email(email_hash)
 
         record = await self._g.store.run(known)
         right = await self._passwords.verify(record.password if record else None, password)
 
         def work(tx: Transaction) -> SlussError | None:
+            # Again: others may have failed while this password was being hashed.
+            if refusal := locked(tx):
+                return refusal
             if not right or record is None:
                 for subject in subjects:
                     lockout.failed(tx, subject, now)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import IntegrityError
 
@@ -101,10 +101,6 @@ class OrganiserRepository:
             insert(recovery_codes),
             [{"organiser_id": organiser_id, "code_hash": code} for code in code_hashes],
         )
-
-    def set_password(self, organiser_id: str, password: str) -> None:
-        """Replace the password hash (for stronger parameters)."""
-        self._c.execute(update(organisers).where(organisers.c.id == organiser_id).values(password=password))
 
     def use_step(self, organiser_id: str, step: int) -> bool:
         """Use up an authenticator time step. False if it, or a later one, was used before."""
@@ -226,10 +222,6 @@ class AttemptRepository:
     def clear(self, subject: str) -> None:
         """Forget them, after a success."""
         self._c.execute(delete(failures).where(failures.c.subject == subject))
-
-    def count(self) -> int:
-        """How many subjects are counted (for the metrics)."""
-        return self._c.execute(select(func.count()).select_from(failures)).scalar_one()
 
     def purge(self, before: datetime) -> None:
         """Forget old failures."""
