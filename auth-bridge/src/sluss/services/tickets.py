@@ -41,13 +41,13 @@ class Tickets:
         self._organisers = organisers
 
     async def for_participant(self, link: str, session: str) -> Ticket:
-        """A ticket for the person behind a link. Raises `NotVerified`, `NotOpen`, `NotFound`."""
+        """A ticket for the person behind a link. Raises `NotVerified`; `NotOpen` only to who has verified."""
         now, jti = self._g.clock(), new_id()
 
         def work(tx: Transaction) -> tuple[Invitation, Meeting, Verification] | SlussError:
             invitation = tx.invitations.by_link(self._g.link_hash(link))
             if invitation is None:
-                return NotFound("no such link")
+                return NotVerified("no such link")
             return self._issue(tx, invitation, session, jti, now)
 
         return self._sign(*await self._g.store.run(work), jti, now)
@@ -169,12 +169,13 @@ def ticket_basis(
     lasts while the person is inside and for the class's grace after the connection dropped.
     """
     if invitation.state is not InvitationState.LIVE:
-        return NotFound("the invitation is closed")
-    if not meeting.is_open(now):
-        return NotOpen("outside its time, or ended")
+        return NotVerified("the invitation is closed")
+    # First who, then when: a link alone must not tell whether its meeting is open.
     verification = tx.verifications.latest(invitation.id, session_hash, Purpose.JOIN)
     if verification is None:
         return NotVerified("no join verification in this browser")
+    if not meeting.is_open(now):
+        return NotOpen("outside its time, or ended")
     policy = sensitivity_class(meeting.sensitivity)
     if invitation.role is Role.PARTICIPANT and verification.method not in policy.accepted:
         return NotVerified("method not accepted for this class")
