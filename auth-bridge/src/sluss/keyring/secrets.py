@@ -5,6 +5,7 @@ The master key never encrypts by itself: HKDF (RFC 5869) gives each use a key of
 
 import hashlib
 import hmac
+import json
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -22,8 +23,8 @@ class Hasher:
 
     def digest(self, use: str, *values: str) -> str:
         """Hex digest of `values` for one `use`; the parts cannot run into each other."""
-        message = b"\0".join(part.encode() for part in (use, *values))
-        return hmac.new(self._key, message, hashlib.sha256).hexdigest()
+        message = json.dumps([use, *values])
+        return hmac.new(self._key, message.encode(), hashlib.sha256).hexdigest()
 
     def matches(self, digest: str, use: str, *values: str) -> bool:
         """Whether `digest` is of `values`, compared in constant time."""
