@@ -14,10 +14,12 @@ from sluss.domain.policy import sensitivity_class
 MAX_NAME, MAX_EMAIL, MAX_TITLE, MAX_AGENDA = 100, 254, 200, 10_000
 MIN_MINUTES, MAX_MINUTES = 5, 24 * 60
 MAX_PARTICIPANTS = 200
+FIRST_YEAR, LAST_YEAR = 2000, 2100
 _EMAIL = re.compile(
-    r"[^\s@<>,;:\"()\[\]\\]{1,64}@(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}", re.IGNORECASE
+    r"[^\s@<>,;:\"()\[\]\\]{1,64}@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z0-9-]{2,63}"
 )
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+# Control characters, those that turn the direction of writing, and lone surrogates.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def name(value: str, field: str = "name") -> str:
@@ -28,7 +30,7 @@ def name(value: str, field: str = "name") -> str:
 def email(value: str, field: str = "email") -> str:
     """An e-mail address as mail relays take it (RFC 5321, no quoting). Raises `InvalidInput`."""
     address = value.strip()
-    if len(address) > MAX_EMAIL or not _EMAIL.fullmatch(address):
+    if len(address) > MAX_EMAIL or not _EMAIL.fullmatch(address) or _CONTROL.search(address):
         raise InvalidInput(field, "Write an e-mail address such as anna@example.org.")
     return address
 
@@ -107,6 +109,8 @@ def _start(day: str, clock: str, zone_name: str) -> datetime:
         local_day = date.fromisoformat(day)
     except ValueError:
         raise InvalidInput("date", "Write the date as 2026-01-31.") from None
+    if not FIRST_YEAR <= local_day.year <= LAST_YEAR:
+        raise InvalidInput("date", "Write the date as 2026-01-31.")
     try:
         local = datetime.combine(local_day, time.fromisoformat(clock), zone)
     except ValueError:
@@ -118,6 +122,6 @@ def _start(day: str, clock: str, zone_name: str) -> datetime:
 
 
 def _minutes(value: str) -> int:
-    if not value.strip().isdecimal() or not MIN_MINUTES <= int(value) <= MAX_MINUTES:
+    if not value.strip().isdecimal() or len(value) > 9 or not MIN_MINUTES <= int(value) <= MAX_MINUTES:
         raise InvalidInput("minutes", f"Write the length in minutes, {MIN_MINUTES} to {MAX_MINUTES}.")
     return int(value)
