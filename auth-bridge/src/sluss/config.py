@@ -28,7 +28,7 @@ MASTER_KEY_BYTES = 32
 
 def _origin(value: str) -> str:
     url = urlsplit(value)
-    if url.scheme != "https" or not url.hostname or url.path not in ("", "/") or url.query or url.fragment:
+    if not url.hostname or url.username is not None or value.rstrip("/").lower() != f"https://{url.netloc}".lower():
         msg = "must be an origin such as https://meet.example.org"
         raise ValueError(msg)
     return value.rstrip("/").lower()
@@ -146,7 +146,7 @@ def load_settings(path: Path) -> Settings:
         raw = yaml.safe_load(path.read_text("utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date such as 2026-13-45
         where = getattr(error, "problem_mark", None)
         line = f" line {where.line + 1}" if where else ""
         raise ConfigError(f"{path}:{line} not valid YAML: {getattr(error, 'problem', error)}") from None
@@ -156,7 +156,9 @@ def load_settings(path: Path) -> Settings:
         return Settings.model_validate(raw)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
+        # Pydantic names the chosen kind of SMS after `sms`; no such key is in the file.
+        loc = first["loc"][:1] + first["loc"][2:] if first["loc"][:1] == ("sms",) else first["loc"]
+        key = ".".join(str(part) for part in loc)
         what = {"extra_forbidden": "is not a setting", "missing": "is missing"}.get(first["type"], first["msg"])
         raise ConfigError(f"{path}: {key}: {what}") from None
 
@@ -185,7 +187,10 @@ def load_credentials(settings: Settings, environ: Mapping[str, str] = os.environ
     if len(master) != MASTER_KEY_BYTES:
         raise ConfigError(f"{directory / 'master-key'}: must be {MASTER_KEY_BYTES} bytes in base64")
     prefix = "ticket-keys_"
-    keys = {p.name.removeprefix(prefix): SecretBytes(p.read_bytes()) for p in directory.glob(prefix + "*.pem")}
+    try:
+        keys = {p.name.removeprefix(prefix): SecretBytes(p.read_bytes()) for p in directory.glob(prefix + "*.pem")}
+    except OSError as error:
+        raise ConfigError(f"{error.filename}: cannot be read: {error.strerror}") from None
     if not keys:
         raise ConfigError(f"{directory}: no ticket key: run sluss keys init and hand the directory over")
     wants_sms_password = isinstance(settings.sms, HttpSms) and (
