@@ -51,7 +51,8 @@ class Admission:
             checked = self._check(tx, ticket, room, now)
             if isinstance(checked, Refusal):
                 return checked
-            return checked[0] if tx.tickets.use(ticket.jti, session, now) else Refusal.USED
+            again = tx.tickets.by_session(session) is not None
+            return Refusal.USED if again or not tx.tickets.use(ticket.jti, session, now) else checked[0]
 
         invitation: Invitation | Refusal = await self._g.store.run(work)
         if isinstance(invitation, Refusal):
@@ -74,7 +75,7 @@ class Admission:
             if isinstance(checked, Refusal):
                 return checked
             invitation, _ = checked
-            if occupant.partition("@")[0] != invitation.username:
+            if _username(occupant) != invitation.username:
                 return Refusal.NOT_KNOWN
             if ticket.admitted:
                 return Refusal.USED
@@ -107,16 +108,19 @@ class Admission:
         return Verdict(allow=True, session=session)
 
     async def entered(self, event: GateEvent) -> None:
-        """Somebody is inside. If they were put out meanwhile, they are put out again."""
+        """Somebody is inside. Whoever was put out meanwhile, or is not known here, is put out."""
 
-        def work(tx: Transaction) -> tuple[Meeting, Invitation] | None:
+        def work(tx: Transaction) -> bool:
+            if not tx.attendance.is_new(event):
+                return True
             ticket = tx.tickets.by_session(event.session)
-            if not tx.attendance.is_new(event) or ticket is None:
-                return None
+            if ticket is None:
+                return False
             tx.attendance.enter(event.session, ticket.invitation_id, event.epoch, event.occupant, event.at)
-            return self._unwelcome(tx, ticket)
+            return self._welcome(tx, ticket)
 
-        await self._expel(await self._g.store.run(work))
+        if not await self._g.store.run(work):
+            await self._expel(event.room, _username(event.occupant))
 
     async def left(self, event: GateEvent) -> None:
         """Somebody is outside."""
@@ -131,22 +135,21 @@ class Admission:
         """Who is inside, by Prosody's own count: what was missed is repaired, and marked as not exact."""
         now = self._g.clock()
 
-        def work(tx: Transaction) -> list[tuple[Meeting, Invitation]]:
+        def work(tx: Transaction) -> list[Occupant]:
             sessions = {occupant.session for occupant in present}
             for session in tx.attendance.open_sessions() - sessions:
                 tx.attendance.leave(session, int(now.timestamp()), exact=False)
             unwelcome = []
             for occupant in present:
                 ticket = tx.tickets.by_session(occupant.session)
-                if ticket is None:
-                    continue
-                tx.attendance.found_inside(occupant, ticket.invitation_id, epoch)
-                if found := self._unwelcome(tx, ticket):
-                    unwelcome.append(found)
+                if ticket is not None:
+                    tx.attendance.found_inside(occupant, ticket.invitation_id, epoch)
+                if ticket is None or not self._welcome(tx, ticket):
+                    unwelcome.append(occupant)
             return unwelcome
 
-        for found in await self._g.store.run(work):
-            await self._expel(found)
+        for occupant in await self._g.store.run(work):
+            await self._expel(occupant.room, _username(occupant.occupant))
         _log.info("roll_called", epoch=epoch, seq=seq, present=len(present))
 
     async def here_for_participant(self, link: str, session: str) -> list[PersonHere]:
@@ -162,15 +165,19 @@ class Admission:
         return await self._g.store.run(work)
 
     async def close_overdue(self) -> None:
-        """End the rooms of meetings whose time is over while somebody is inside."""
+        """End the rooms of meetings whose time is over, and put out again whoever is still inside uninvited."""
         now = self._g.clock()
 
-        def work(tx: Transaction) -> list[str]:
+        def work(tx: Transaction) -> tuple[list[str], list[tuple[str, str]]]:
             rooms = tx.attendance.rooms_with_people()
-            return [m.room for room in rooms if (m := tx.meetings.by_room(room)) and not m.is_open(now)]
+            over = [m.room for room in rooms if (m := tx.meetings.by_room(room)) and not m.is_open(now)]
+            return over, tx.attendance.closed_but_inside()
 
-        for room in await self._g.store.run(work):
+        over, closed = await self._g.store.run(work)
+        for room in over:
             await self._door().end(room, "The meeting's time is over.")
+        for room, username in closed:
+            await self._expel(room, username)
 
     def _check(
         self, tx: Transaction, ticket: TicketRecord, room: str, now: datetime
@@ -186,23 +193,19 @@ class Admission:
             return Refusal.NOT_OPEN
         return invitation, meeting
 
-    def _unwelcome(self, tx: Transaction, ticket: TicketRecord) -> tuple[Meeting, Invitation] | None:
-        checked = self._check(tx, ticket, ticket.room, self._g.clock())
-        if not isinstance(checked, Refusal):
-            return None
-        invitation = tx.invitations.get(ticket.invitation_id)
-        meeting = tx.meetings.get(invitation.meeting_id) if invitation else None
-        return (meeting, invitation) if meeting and invitation else None
+    def _welcome(self, tx: Transaction, ticket: TicketRecord) -> bool:
+        return not isinstance(self._check(tx, ticket, ticket.room, self._g.clock()), Refusal)
 
-    async def _expel(self, found: tuple[Meeting, Invitation] | None) -> None:
-        if found is None:
-            return
-        meeting, invitation = found
+    async def _expel(self, room: str, username: str) -> None:
         try:
-            await self._door().expel(meeting.room, invitation.username, "You are no longer invited to this meeting.")
+            await self._door().expel(room, username, "You are no longer invited to this meeting.")
         except GateUnavailable:
-            _log.warning("expel_waits_for_roll_call", invitation=invitation.id)
+            _log.warning("expel_not_confirmed", username=username)  # the roll call and housekeeping try again
 
     def _refuse(self, session: str, reason: Refusal, where: str) -> Verdict:
         _log.info("refused", reason=reason.value, where=where, gate_session=session)
         return Verdict.no(session, reason)
+
+
+def _username(occupant: str) -> str:
+    return occupant.partition("@")[0]

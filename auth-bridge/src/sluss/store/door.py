@@ -8,7 +8,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from sluss.domain.assurance import ASSURANCE, Method
 from sluss.domain.gate import GateEvent, Occupant, Role
-from sluss.domain.meetings import PersonHere
+from sluss.domain.meetings import InvitationState, PersonHere
 from sluss.store.rows import instant, seconds
 from sluss.store.schema import attendance, gate_epochs, invitations, tickets, verifications
 from sluss.store.sealing import Sealer
@@ -192,6 +192,17 @@ class AttendanceRepository:
                 .where(attendance.c.left_at.is_(None))
             ).scalars()
         )
+
+    def closed_but_inside(self) -> list[tuple[str, str]]:
+        """Room and user name of everybody inside whose invitation is closed."""
+        query = (
+            select(tickets.c.room, invitations.c.username)
+            .distinct()
+            .join_from(attendance, invitations)
+            .join(tickets, tickets.c.gate_session == attendance.c.gate_session)
+            .where(attendance.c.left_at.is_(None), invitations.c.state != InvitationState.LIVE.value)
+        )
+        return [(row.room, row.username) for row in self._c.execute(query)]
 
     def here(self, meeting_id: str) -> list[PersonHere]:
         """Who is inside a meeting now, each person once, in the order they came."""
