@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, insert, literal_column, select, update
 
 from sluss.domain.gate import Role
 from sluss.domain.meetings import Answer, Invitation, InvitationState, Meeting
@@ -116,7 +116,7 @@ class InvitationRepository:
         query = (
             select(invitations)
             .where(invitations.c.meeting_id == meeting_id, invitations.c.role == Role.PARTICIPANT.value)
-            .order_by(invitations.c.created_at, invitations.c.id)
+            .order_by(invitations.c.created_at, literal_column("invitations.rowid"))
         )
         return [self._invitation(row) for row in self._c.execute(query)]
 
