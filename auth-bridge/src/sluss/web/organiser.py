@@ -26,7 +26,10 @@ from sluss.web.sessions import give_session
 CLASS_TEXTS = {
     "internal": (
         N_("Internal"),
-        N_("Invited people only. Each proves who they are with the personal link and an SMS code, or better."),
+        N_(
+            "Invited people only. Each proves who they are with the personal link and an SMS code "
+            "(assurance level 1 of 3), or better."
+        ),
     ),
     "confidential": (
         N_("Confidential"),
@@ -199,6 +202,7 @@ async def _meeting_page(
 
 def _status(view: MeetingView, now: datetime) -> dict[str, Any]:
     invited = [p for p in view.participants if p.invitation.role is Role.PARTICIPANT]
+    invited.sort(key=lambda p: p.invitation.name.casefold())
     return {
         "invited": invited,
         "here": {p.invitation_id: p for p in view.here},

@@ -1,10 +1,12 @@
 """Rendering: one function makes every page, one every error, in the visitor's language."""
 
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import phonenumbers
 from aiohttp import web
 from multidict import MultiDict
 
@@ -39,6 +41,7 @@ LEVEL_TEXTS = {
 }
 
 
+@cache
 def environment() -> jinja2.Environment:
     """The templates. A name that is not there is an error, not an empty string."""
     return jinja2.Environment(
@@ -71,6 +74,11 @@ class Texts:
         """How somebody was verified, with its assurance level, in words."""
         level = LEVEL_TEXTS[ASSURANCE[method]]
         return f"{self.gettext(METHOD_TEXTS[method])} ({self.gettext(level)})"
+
+    @staticmethod
+    def mobile(number: str) -> str:
+        """An E.164 number in groups, as people compare it: `+46 70 174 06 05`."""
+        return phonenumbers.format_number(phonenumbers.parse(number), phonenumbers.PhoneNumberFormat.INTERNATIONAL)
 
     def long_date(self, moment: datetime) -> str:
         """See `i18n.long_date`."""

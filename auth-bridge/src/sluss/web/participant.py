@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from sluss.domain.assurance import Purpose
+from sluss.domain.assurance import Method, Purpose
 from sluss.domain.errors import InvalidInput, NotVerified, SlussError, TooManyTries
 from sluss.domain.meetings import Answer
 from sluss.web.context import ADDRESS, SERVICES, SESSION
@@ -97,6 +97,7 @@ def _code_page(request: web.Request, purpose: Purpose, problem: SlussError | Non
         "code.html",
         problem=problem,
         join=purpose is Purpose.JOIN,
+        method=Method.SMS,
         send_to=f"{base}/code",
         verify_at=f"{base}/verify",
         base=link_path(request),

@@ -20,7 +20,8 @@ function say(kind, text) {
   status.textContent = text;
 }
 
-const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString(lang, { hour: "2-digit", minute: "2-digit" });
+const clock = (seconds) =>
+  new Date(seconds * 1000).toLocaleTimeString(lang, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 
 async function ask(url, method = "GET") {
   const headers = { Accept: "application/json" };
@@ -110,12 +111,10 @@ function out(kind, reason = "") {
   room = null;
   clearTimeout(polling);
   say(kind === "left" ? "left" : "bad", texts[`refused-${reason}`] ?? texts[kind]);
-  show([]);
-  byId("count").textContent = "";
-  byId("event").textContent = "";
-  byId("leave").hidden = true;
-  byId("back").hidden = false;
-  byId("again").hidden = kind === "put-out" || kind === "ended" || reason === "withdrawn";
+  byId("roll").hidden = byId("leave").hidden = true;
+  const shut = kind === "put-out" || reason === "withdrawn";
+  byId("back").hidden = shut && !organiser;
+  byId("again").hidden = shut || kind === "ended";
 }
 
 function enterWithoutVideo(ticket) {

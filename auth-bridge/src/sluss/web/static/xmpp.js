@@ -2,6 +2,7 @@
 // It says nothing but "I am here"; who the others see is written by the gate.
 
 const FRAMING = "urn:ietf:params:xml:ns:xmpp-framing";
+const CLIENT = "jabber:client";
 const SASL = "urn:ietf:params:xml:ns:xmpp-sasl";
 const BIND = "urn:ietf:params:xml:ns:xmpp-bind";
 const STANZAS = "urn:ietf:params:xml:ns:xmpp-stanzas";
@@ -47,7 +48,7 @@ export class Room {
   }
 
   leave() {
-    this.#send(`<presence to="${escaped(this.#address)}" type="unavailable"/>`);
+    this.#send(`<presence xmlns="${CLIENT}" to="${escaped(this.#address)}" type="unavailable"/>`);
     this.#end("left");
   }
 
@@ -91,7 +92,7 @@ export class Room {
   #negotiate(features) {
     this.#expectAnswer();
     if (childOf(features, "mechanisms")) this.#send(`<auth xmlns="${SASL}" mechanism="ANONYMOUS"/>`);
-    else this.#send(`<iq type="set" id="bind"><bind xmlns="${BIND}"/></iq>`);
+    else this.#send(`<iq xmlns="${CLIENT}" type="set" id="bind"><bind xmlns="${BIND}"/></iq>`);
   }
 
   #answer(iq) {
@@ -104,17 +105,17 @@ export class Room {
     const known = type === "get" && iq.getElementsByTagNameNS(PING, "ping").length > 0;
     this.#send(
       known
-        ? `<iq type="result" id="${escaped(id)}"${to}/>`
-        : `<iq type="error" id="${escaped(id)}"${to}><error type="cancel"><service-unavailable xmlns="${STANZAS}"/></error></iq>`,
+        ? `<iq xmlns="${CLIENT}" type="result" id="${escaped(id)}"${to}/>`
+        : `<iq xmlns="${CLIENT}" type="error" id="${escaped(id)}"${to}><error type="cancel"><service-unavailable xmlns="${STANZAS}"/></error></iq>`,
     );
   }
 
   #enter() {
     this.#expectAnswer();
-    this.#send(`<presence to="${escaped(this.#address)}"><x xmlns="${MUC}"><history maxstanzas="0"/></x></presence>`);
+    this.#send(`<presence xmlns="${CLIENT}" to="${escaped(this.#address)}"><x xmlns="${MUC}"><history maxstanzas="0"/></x></presence>`);
     this.#pings = setInterval(() => {
       this.#expectAnswer();
-      this.#send(`<iq type="get" id="${random(4)}"><ping xmlns="${PING}"/></iq>`);
+      this.#send(`<iq xmlns="${CLIENT}" type="get" id="${random(4)}"><ping xmlns="${PING}"/></iq>`);
     }, PING_EVERY);
   }
 

@@ -1,0 +1,226 @@
+"""The organiser's pages: enrolling, signing in, making a meeting, seeing what became of it."""
+
+from __future__ import annotations
+
+import re
+
+import pyotp
+import pytest
+from tests.unit.web.browser import PORTAL
+from tests.unit.web.conftest import ANNA, PASSWORD
+
+from sluss.domain.errors import GateUnavailable
+
+
+async def enrolment(portal) -> str:
+    return (await portal.services.organisers.add("Eva Organiser", "eva@sluss.test")).removeprefix(PORTAL)
+
+
+async def test_enrolment_shows_the_key_as_picture_and_as_text(portal, browser):
+    page = await browser.get(await enrolment(portal))
+    assert re.search(r'<img src="data:image/svg\+xml[^"]+" alt="QR code', page.html)
+    assert re.search(r'class="secret">(?:[A-Z2-7]{4} ?){8}<', page.html)
+
+
+@pytest.mark.parametrize(
+    ("typed", "text"),
+    [
+        ({"password": PASSWORD, "again": "another", "code": ""}, "The two passwords are not the same."),
+        ({"password": "short", "again": "short", "code": ""}, "A password needs at least 12 characters."),
+        ({"password": PASSWORD, "again": PASSWORD, "code": "000000"}, "That code is not right."),
+    ],
+)
+async def test_what_is_wrong_at_enrolment_is_said_and_no_password_is_sent_back(portal, browser, typed, text):
+    await browser.get(await enrolment(portal))
+    page = await browser.submit(None, **typed)
+    assert page.status == 422
+    assert text in page.text
+    assert PASSWORD not in page.html
+
+
+async def test_an_enrolment_link_works_once(portal, browser):
+    assert (await browser.get(portal.house.enrolment)).status == 404
+
+
+async def test_recovery_codes_are_shown_when_enrolled(portal):
+    assert len(re.findall(r"<code>[0-9a-f-]{19}</code>", portal.house.recovery_page)) == 10
+
+
+async def test_a_wrong_password_and_a_stranger_are_told_the_same(portal):
+    pages = []
+    for email in ("olle@sluss.test", "nobody@sluss.test"):
+        stranger = portal.browser()
+        await stranger.get("/sign-in")
+        page = await stranger.submit("/sign-in", email=email, password="wrong")
+        pages.append((page.status, page.html.replace(page.csrf, "").replace(email, "")))
+    assert pages[0] == pages[1]
+    assert pages[0][0] == 403
+
+
+async def test_a_wrong_authenticator_code_is_refused(portal):
+    other = portal.browser()
+    await other.get("/sign-in")
+    await other.submit("/sign-in", email="olle@sluss.test", password=PASSWORD)
+    page = await other.submit("/sign-in/code", code="000000")
+    assert page.status == 403
+    assert "That code did not match" in page.text
+
+
+async def test_the_second_factor_without_the_first_leads_back_to_it(browser):
+    await browser.get("/sign-in/code")
+    assert (await browser.submit("/sign-in/code", code="123456")).path == "/sign-in"
+
+
+async def test_signing_out_everywhere_ends_the_other_browsers_session(portal, organiser):
+    other = portal.browser()
+    await other.get("/sign-in")
+    await other.submit("/sign-in", email="olle@sluss.test", password=PASSWORD)
+    await other.submit("/sign-in/code", code=portal.authenticator())
+    await organiser.get("/")
+    await organiser.submit("/sign-out/everywhere")
+    assert (await other.get("/")).path == "/sign-in"
+
+
+PEOPLE = {
+    "participant_name": ["Anna Lindberg", "Bengt Ek", ""],
+    "participant_email": ["anna@example.org", "bengt@example.org", ""],
+    "participant_mobile": ["070-174 06 05", "+46 70 174 06 06", ""],
+}
+MEETING = {
+    "title": "Closing the Gävle plant",
+    "agenda": "1. Why\n2. When",
+    "date": "2026-10-20",
+    "time": "09:30",
+    "minutes": "45",
+}
+
+
+async def test_a_new_meeting_is_saved_and_each_participant_gets_a_mail_that_says_nothing(portal, organiser):
+    await organiser.get("/meetings/new")
+    page = await organiser.submit("/meetings/new", **MEETING, **PEOPLE)
+    assert re.fullmatch(r"/meetings/[0-9a-f]{32}", page.path)
+    assert "Tuesday, 20 October 2026, 09:30–10:15" in page.text
+    assert "Anna Lindberg no answer yet anna@example.org · +46 70 174 06 05" in page.text
+    mails = await portal.waiting("mail")
+    assert {m["to"] for m in mails} == {"anna@example.org", "bengt@example.org"}
+    assert not any("Gävle" in m["subject"] + m["body"] or "Olle" in m["body"] for m in mails)
+    assert "Closing the Gävle plant" in (await organiser.get("/")).text
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field", "text"),
+    [
+        ({"title": ""}, "title", "Write a title."),
+        ({"date": "soon"}, "date", "Write the date as 2026-01-31."),
+        ({"minutes": "0"}, "minutes", "Write the length in minutes, 5 to 1440."),
+        ({"participant_mobile": ["070-174 06 05", "123", ""]}, "mobile-2", "Write a mobile number"),
+        ({"participant_email": ["anna@example.org", "bengt", ""]}, "email-2", "Write an e-mail address"),
+    ],
+)
+async def test_an_error_stands_at_its_field_and_everything_typed_is_kept(portal, organiser, wrong, field, text):
+    await organiser.get("/meetings/new")
+    typed = MEETING | PEOPLE | wrong
+    page = await organiser.submit("/meetings/new", **typed)
+    assert page.status == 422
+    assert re.search(
+        rf'<input id="{field}"[^>]+aria-invalid="true"[^>]*>\s*<p class="error" id="{field}-error">{text}', page.html
+    )
+    kept = page.form("/meetings/new").fields
+    for name, value in typed.items():
+        assert [v for k, v in kept if k == name] == (value if isinstance(value, list) else [value])
+    assert await portal.waiting("mail") == []
+
+
+async def test_a_participant_can_be_added_and_a_mistake_is_shown_with_what_was_typed(portal, organiser):
+    meeting = await portal.meeting(organiser, ANNA)
+    await organiser.get(f"/meetings/{meeting}")
+    action = f"/meetings/{meeting}/participants"
+    page = await organiser.submit(action, name="Bengt Ek", email="bengt@example.org", mobile="12")
+    assert page.status == 422
+    assert dict(page.form(action).fields)["email"] == "bengt@example.org"
+    await organiser.submit(action, name="Bengt Ek", email="bengt@example.org", mobile="070-174 06 06")
+    assert "Bengt Ek no answer yet" in organiser.page.text
+
+
+async def test_another_organiser_sees_and_changes_nothing_of_it(portal, organiser):
+    meeting = await portal.meeting(organiser, ANNA)
+    invitation = re.search(r"/invitations/([0-9a-f]+)/withdraw", (await organiser.get(f"/meetings/{meeting}")).html)[1]
+    other = portal.browser()
+    await other.get(await enrolment(portal))
+    totp = pyotp.TOTP(re.search(r'class="secret">([^<]+)<', other.page.html)[1].replace(" ", ""))
+    await other.submit(None, password=PASSWORD, again=PASSWORD, code=totp.at(portal.clock()))
+    portal.clock.forward(seconds=30)
+    await other.get("/sign-in")
+    await other.submit("/sign-in", email="eva@sluss.test", password=PASSWORD)
+    csrf = (await other.submit("/sign-in/code", code=totp.at(portal.clock()))).csrf
+    for path in (f"/meetings/{meeting}", f"/meetings/{meeting}/verify", f"/meetings/{meeting}/room"):
+        assert (await other.get(path)).status == 404, path
+    for path in (
+        *(f"/invitations/{invitation}/{verb}" for verb in ("resend", "withdraw", "put-out")),
+        f"/meetings/{meeting}/end",
+    ):
+        assert (await other.ask("POST", path, body=f"csrf={csrf}")).status == 404, path
+    page = await other.ask("POST", f"/meetings/{meeting}/ticket", X_CSRF_Token=csrf)
+    assert page.status == 404
+
+
+async def test_a_new_link_kills_the_old_one(portal, organiser):
+    meeting = await portal.meeting(organiser, ANNA)
+    old = await portal.link()
+    await organiser.get(f"/meetings/{meeting}")
+    await organiser.submit(next(f.action for f in organiser.page.forms if f.action.endswith("/resend")))
+    new = await portal.link()
+    assert new != old
+    anna = portal.browser()
+    await portal.verify(anna, new)
+    await anna.get(old)
+    assert "This is a personal link" in anna.page.text
+
+
+async def test_the_page_says_how_each_participant_proved_who_they_are_and_at_which_level(portal, organiser):
+    meeting = await portal.meeting(organiser, ANNA)
+    assert "Has not yet proved who they are." in (await organiser.get(f"/meetings/{meeting}")).text
+    link, anna = await portal.link(), portal.browser()
+    await portal.verify(anna, link)
+    await anna.submit(f"{link}/answer", answer="accepted")
+    page = await organiser.get(f"/meetings/{meeting}")
+    assert re.search(
+        r"Proved who they are 15 Oct 2026 12:\d\d: personal link and SMS code \(assurance level 1 of 3\)", page.text
+    )
+    assert "Anna Lindberg accepted" in page.text
+
+
+async def test_the_organiser_is_told_of_not_me(portal, organiser):
+    meeting = await portal.meeting(organiser, ANNA)
+    link, stranger = await portal.link(), portal.browser()
+    await stranger.get(f"{link}/code")
+    await stranger.submit(f"{link}/not-me")
+    assert "reached the wrong person: “This is not me”" in (await organiser.get(f"/meetings/{meeting}")).text
+
+
+async def test_the_organiser_too_proves_it_once_more_at_the_door(portal, organiser):
+    meeting = await portal.meeting(organiser, ANNA)
+    page = await organiser.get(f"/meetings/{meeting}/room")
+    assert page.path == f"/meetings/{meeting}/verify"
+    ask = {"X_CSRF_Token": page.csrf, "Accept": "application/json"}
+    assert (await organiser.ask("POST", f"/meetings/{meeting}/ticket", **ask)).status == 403
+    assert (await organiser.submit(f"/meetings/{meeting}/verify", code="000000")).status == 403
+    page = await organiser.submit(f"/meetings/{meeting}/verify", code=portal.authenticator())
+    assert page.path == f"/meetings/{meeting}/room"
+    ticket = await (await organiser.ask("POST", f"/meetings/{meeting}/ticket", **ask)).raw.json()
+    assert ticket["token"].count(".") == 2
+
+
+async def test_when_the_gate_does_not_answer_putting_out_says_so_and_the_person_is_shut_out_all_the_same(
+    portal, organiser
+):
+    meeting = await portal.meeting(organiser, ANNA)
+    link = await portal.link()
+    page = await organiser.get(f"/meetings/{meeting}")
+    invitation = re.search(r"/invitations/([0-9a-f]+)/withdraw", page.html)[1]
+    path = f"/invitations/{invitation}/put-out"
+    answer = await organiser.ask("POST", path, X_CSRF_Token=page.csrf, Accept="application/json")
+    assert answer.status == GateUnavailable.status
+    assert "door service is not answering" in (await answer.raw.json())["message"]
+    assert "Anna Lindberg put out" in (await organiser.get(f"/meetings/{meeting}")).text
+    assert "This is a personal link" in (await portal.browser().get(link)).text

@@ -1,0 +1,188 @@
+"""The way behind a personal link, as a participant walks it."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from tests.unit.web.conftest import ANNA
+
+BENGT = ANNA.__class__("Bengt Ek", "bengt@example.org", "+46701740606")
+
+
+@pytest.fixture
+async def meeting(portal, organiser) -> str:
+    return await portal.meeting(organiser, ANNA)
+
+
+@pytest.fixture
+async def link(portal, meeting) -> str:
+    return await portal.link()
+
+
+def plain(page, link: str) -> str:
+    """The page without what differs between any two requests."""
+    return page.html.replace(page.csrf, "CSRF").replace(link, "LINK")
+
+
+async def test_a_live_withdrawn_and_wrong_link_look_alike_to_the_byte(portal, organiser, link):
+    await portal.meeting(organiser, BENGT)
+    withdrawn = await portal.link()
+    await portal.services.participation.not_me(withdrawn.removeprefix("/i/"), "")
+    pages = []
+    for path in (link, withdrawn, "/i/wrong", "/i/" + "A" * 43):
+        stranger = portal.browser()
+        page = await stranger.get(path)
+        assert page.status == 200
+        pages.append((plain(page, path), {k: v for k, v in page.headers.items() if k in ("Content-Language", "Vary")}))
+    assert all(page == pages[0] for page in pages)
+    assert "Closing" not in pages[0][0]
+
+
+async def test_they_go_on_looking_alike_after_a_code_was_asked_for_and_typed(portal, organiser, link):
+    seen = []
+    for path in (link, "/i/wrong"):
+        stranger = portal.browser()
+        await stranger.get(path)
+        form = await stranger.submit(f"{path}/code")
+        refused = await stranger.submit(f"{path}/verify", code="123456")
+        assert (form.status, refused.status) == (200, 403)
+        assert "That did not match" in refused.text
+        seen.append((plain(form, path), plain(refused, path)))
+        asked_again = await stranger.submit(f"{path}/code")
+        assert asked_again.status == 429
+        seen[-1] += (plain(asked_again, path),)
+    assert seen[0] == seen[1]
+
+
+async def test_opening_a_link_sends_nothing_and_uses_nothing_up(portal, link):
+    for path in (link, f"{link}/code", f"{link}/join/code", f"{link}/room", f"{link}/not-me"):
+        await portal.browser().get(path)
+    assert await portal.waiting("sms") == []
+    anna = portal.browser()
+    await portal.verify(anna, link)
+    assert "Closing the Gävle plant" in anna.page.text
+
+
+async def test_after_the_code_the_invitation_is_shown_with_its_lines_and_nothing_in_it_is_markup(portal, link):
+    anna = portal.browser()
+    await portal.verify(anna, link)
+    assert '<p class="agenda">1. Why\n2. When\n&lt;3. Who&gt;</p>' in anna.page.html
+    assert "Olle Organiser" in anna.page.text
+    assert re.search(
+        r"Thursday, 15 October 2026, 12:1\d–13:1\d Central European Summer Time · 60 minutes", anna.page.text
+    )
+
+
+async def test_another_browser_with_the_same_link_sees_nothing(portal, link):
+    await portal.verify(portal.browser(), link)
+    assert "Closing" not in (await portal.browser().get(link)).text
+
+
+async def test_the_code_field_is_one_that_phones_fill_in(portal, link):
+    form = await portal.browser().get(f"{link}/code")
+    field = re.search(r'<input id="code"[^>]+>', form.html)[0]
+    assert 'autocomplete="one-time-code"' in field
+    assert 'inputmode="numeric"' in field
+
+
+@pytest.mark.parametrize(("said", "text"), [("accepted", "You have accepted."), ("declined", "You have declined.")])
+async def test_answering(portal, link, said, text):
+    anna = portal.browser()
+    await portal.verify(anna, link)
+    assert "Will you come?" in anna.page.text
+    await anna.submit(f"{link}/answer", answer=said)
+    assert text in anna.page.text
+
+
+async def test_an_answer_that_is_none_is_refused(portal, link):
+    anna = portal.browser()
+    await portal.verify(anna, link)
+    assert (await anna.submit(f"{link}/answer", answer="pending")).status == 422
+
+
+async def test_answering_without_a_verification_leads_to_the_neutral_page(portal, link):
+    stranger = portal.browser()
+    csrf = (await stranger.get(link)).csrf
+    page = await stranger.ask("POST", f"{link}/answer", body=f"csrf={csrf}&answer=accepted")
+    assert (page.status, page.headers["Location"]) == (303, link)
+
+
+async def test_this_is_not_me_locks_the_link_in_one_click(portal, link):
+    anna = portal.browser()
+    await portal.verify(anna, link)
+    page = await anna.submit(f"{link}/not-me")
+    assert page.path == f"{link}/not-me"
+    assert "This link opens nothing any more" in page.text
+    assert "This is a personal link" in (await anna.get(link)).text
+
+
+async def test_not_me_says_the_same_of_a_wrong_link(portal, link):
+    pages = []
+    for path in (link, "/i/wrong"):
+        stranger = portal.browser()
+        await stranger.get(f"{path}/code")
+        pages.append(plain(await stranger.submit(f"{path}/not-me"), path))
+    assert pages[0] == pages[1]
+
+
+async def test_before_the_door_opens_the_page_says_when_and_the_room_is_shut(portal, organiser):
+    await portal.meeting(organiser, ANNA, starts_in=120)
+    link, anna = await portal.link(), portal.browser()
+    await portal.verify(anna, link)
+    assert re.search(r"The door opens at 13:4\d on 15 Oct 2026", anna.page.text)
+    assert "Enter the meeting" not in anna.page.text
+    assert (await anna.get(f"{link}/room")).path == link
+
+
+async def test_a_verification_to_see_the_invitation_is_not_one_to_enter(portal, link):
+    anna = portal.browser()
+    await portal.verify(anna, link)
+    assert (await anna.get(f"{link}/room")).path == link
+    page = await anna.ask("POST", f"{link}/ticket", X_CSRF_Token=anna.page.csrf, Accept="application/json")
+    assert page.status == 403
+    assert (await page.raw.json())["error"] == "NotVerified"
+    assert (await anna.ask("GET", f"{link}/here", Accept="application/json")).status == 403
+
+
+async def enter(portal, link):
+    anna = portal.browser()
+    await portal.verify(anna, link)
+    await anna.submit(f"{link}/join/code")
+    await anna.submit(f"{link}/join/verify", code=await portal.code())
+    return anna
+
+
+async def test_after_a_second_code_the_room_page_gets_a_ticket_by_script_alone(portal, link):
+    anna = await enter(portal, link)
+    assert anna.page.path == f"{link}/room"
+    page = await anna.ask("POST", f"{link}/ticket", X_CSRF_Token=anna.page.csrf, Accept="application/json")
+    ticket = await page.raw.json()
+    assert set(ticket) == {"token", "room", "domain", "expires_at"}
+    assert ticket["domain"] == "meet.sluss.test"
+    assert ticket["expires_at"] - portal.clock().timestamp() <= 120
+    assert ticket["token"] not in anna.page.html
+    assert ticket["room"] not in anna.page.html
+    assert await (await anna.ask("GET", f"{link}/here")).raw.json() == {"people": []}
+
+
+async def test_reloading_the_room_page_does_not_ask_for_a_new_code(portal, link):
+    anna = await enter(portal, link)
+    assert (await anna.get(f"{link}/room")).path == f"{link}/room"
+
+
+async def test_a_withdrawn_person_gets_no_ticket_and_sees_the_neutral_page(portal, organiser, meeting, link):
+    anna = await enter(portal, link)
+    await organiser.get(f"/meetings/{meeting}")
+    action = next(f.action for f in organiser.page.forms if f.action.endswith("/withdraw"))
+    await organiser.submit(action)
+    page = await anna.ask("POST", f"{link}/ticket", X_CSRF_Token=anna.page.csrf, Accept="application/json")
+    assert page.status in (403, 404)
+    assert "This is a personal link" in (await anna.get(f"{link}/room")).text
+
+
+async def test_an_odd_link_is_quoted_wherever_it_is_written(portal):
+    page = await portal.browser().get("/i/%22%3E%3Cscript%3E")
+    assert page.status == 200
+    assert "<script>" not in page.html.replace('<script type="module"', "")
+    assert '/i/%22%3E%3Cscript%3E/code"' in page.html
