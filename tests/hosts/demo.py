@@ -31,6 +31,9 @@ HOSTS = Path("/etc/hosts")
 ORGANISER = "olga@sluss.test"
 
 
+OURS = ("images", "venv-*", "run-*", "pip", "ansible", "bridge-*", "wheels-*", "*.log", "lock")
+
+
 class Progress:
     """One line on a terminal that says what is being done; a line a step where there is none."""
 
@@ -39,6 +42,8 @@ class Progress:
         self._terminal = sys.stdout.isatty()
 
     def __call__(self, text: str) -> None:
+        if ": Validating arguments" in text:
+            return
         line = f"{time.monotonic() - self._start:4.0f} s  {text}"
         if self._terminal:
             width = shutil.get_terminal_size().columns - 1
@@ -79,19 +84,13 @@ def up() -> None:
         (FOLDER / "ansible.log").write_text(result.output)
         if result.failed:
             print(f"\n{result.failure}\n", file=sys.stderr)
-            raise Problem(
-                f"the playbook stopped at the task above; all it said is in {FOLDER / 'ansible.log'}"
-            )
+            raise Problem(f"the playbook stopped at the task above; all it said is in {FOLDER / 'ansible.log'}")
         (FOLDER / "ca.pem").write_text(host.run("cat /etc/sluss/tls/ca.pem").stdout)
         write_names(f"{host.address} {NAMES} {MARK}\n")
         tell("Making an organiser and a meeting")
         notes = fill(host)
     tell.done(f"Ready: {result.changed} changes in {result.seconds:.0f} s of Ansible")
-    print(
-        GUIDE.format(
-            address=host.address, ca=FOLDER / "ca.pem", key=host.key, machine=os.uname().nodename, **notes
-        )
-    )
+    print(GUIDE.format(address=host.address, ca=FOLDER / "ca.pem", key=host.key, machine=os.uname().nodename, **notes))
 
 
 def fill(host: Host) -> dict[str, str]:
@@ -135,15 +134,12 @@ def down() -> None:
             print(f"The demo is gone. {CACHE} stays: a test run is using it. Run this again afterwards.")
             return
         restore_forwarding()
-        for path in (*CACHE.glob("images"), *CACHE.glob("venv-*"), *CACHE.glob("run-*")):
-            shutil.rmtree(path)
-    (CACHE / "lock").unlink()
+        for path in (path for pattern in OURS for path in CACHE.glob(pattern)):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     with contextlib.suppress(OSError):  # somebody keeps other things there
         CACHE.rmdir()
     print(f"The demo is gone: host, network, names, keys, image and Python environment ({CACHE}).")
-    print(
-        "Debian packages that it installed stay, since others may need them by now; apt-get can remove them."
-    )
+    print("Debian packages that it installed stay, since others may need them by now; apt-get can remove them.")
 
 
 GUIDE = """

@@ -30,10 +30,7 @@ class Play:
     @property
     def failure(self) -> str:
         """What Ansible said about the task that failed."""
-        return (
-            "\n".join(re.findall(r"(?:fatal|\[ERROR\]).*(?:\n(?!PLAY|TASK).+)*", self.output))
-            or self.output[-2000:]
-        )
+        return "\n".join(re.findall(r"(?:fatal|\[ERROR\]).*(?:\n(?!PLAY|TASK).+)*", self.output)) or self.output[-2000:]
 
 
 def play(
