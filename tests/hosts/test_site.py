@@ -32,9 +32,9 @@ def ready(host) -> str:
 
 def get(host, url: str, **headers: str) -> tuple[int, str]:
     trust = ssl.create_default_context(cafile=str(host.ca_file))
-    asked = urllib.request.Request(url, headers=headers)  # noqa: S310 - https, see the callers
+    asked = urllib.request.Request(url, headers=headers)
     try:
-        with urllib.request.urlopen(asked, context=trust, timeout=10) as answer:  # noqa: S310
+        with urllib.request.urlopen(asked, context=trust, timeout=10) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as refusal:
         return refusal.code, refusal.read().decode()
@@ -89,9 +89,7 @@ def test_inner_service_is_not_reachable_from_outside(host, service):
 
 def test_firewall_drops_what_nothing_opened(host):
     """A service that somebody starts by hand tomorrow is not open to the world."""
-    host.run(
-        "systemd-run --unit=surprise --socket-property=ListenStream=9999 --socket-property=Accept=yes cat"
-    )
+    host.run("systemd-run --unit=surprise --socket-property=ListenStream=9999 --socket-property=Accept=yes cat")
     try:
         with pytest.raises(OSError, match="timed out"):
             socket.create_connection((host.address, 9999), timeout=2)
@@ -100,9 +98,7 @@ def test_firewall_drops_what_nothing_opened(host):
 
 
 def test_secrets_are_for_root_alone(host):
-    found = host.run(
-        "find /etc/sluss/credentials /etc/sluss/tls -printf '%y %m %U:%G %p\\n'"
-    ).stdout.splitlines()
+    found = host.run("find /etc/sluss/credentials /etc/sluss/tls -printf '%y %m %U:%G %p\\n'").stdout.splitlines()
     assert len(found) > 5
     for line in found:
         kind, mode, owner, path = line.split()

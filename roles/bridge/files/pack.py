@@ -8,6 +8,7 @@ that went in, so the same sources give the same stamp). An archive that exists a
 import argparse
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -109,7 +110,12 @@ def main() -> None:
     parser.add_argument("--python", required=True, help="the host's Python, such as 3.13")
     parser.add_argument("--machine", required=True, help="the host's architecture, such as x86_64")
     parser.add_argument("--wheels", type=Path, help="directory of wheels to use instead of downloading")
-    parser.add_argument("--cache", type=Path, default=Path(os.environ.get("SLUSS_CACHE", "~/.cache/sluss")), help="where archives are kept")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=Path(os.environ.get("SLUSS_CACHE", "~/.cache/sluss")),
+        help="where archives are kept",
+    )
     given = parser.parse_args()
     cache = given.cache.expanduser()
     cache.mkdir(parents=True, exist_ok=True)
