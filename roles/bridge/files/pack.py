@@ -2,7 +2,7 @@
 """Pack the bridge and everything it needs into one archive that a host installs without a network.
 
 Prints a JSON object: `archive` (path of a tar with wheels and a hashed requirements.txt) and `stamp` (a hash of all
-that went in, so the same sources give the same stamp). An archive that exists already is not made again.
+that went in, so the same sources give the same stamp). Archives are kept in $SLUSS_CACHE and not made again.
 """
 
 import argparse
