@@ -25,14 +25,17 @@ local function deliver()
 		busy = false;
 		deliver();
 	end
-	if not to then return module:add_timer(retry_after, again); end
+	local function later()
+		module:add_timer(retry_after, again);
+	end
+	if not to then return later(); end
 	local iq = st.iq({ type = "set", id = new_id(), from = module.host, to = to }):add_child(st.clone(event));
-	module:send_iq(iq, nil, bridge.timeout):next(function ()
+	module:send_iq(iq, nil, bridge.timeout):next(function (answer)
+		-- a link that breaks while we write to it answers with an error, but here
+		if answer.stanza.attr.type ~= "result" then return later(); end
 		table.remove(outbox, 1);
 		again();
-	end, function ()
-		module:add_timer(retry_after, again);
-	end);
+	end, later);
 end
 
 local function report(name, room, occupant, session, at)

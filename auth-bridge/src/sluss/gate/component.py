@@ -25,14 +25,10 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 class Rules(Protocol):
     """Who may do what. Implemented by `sluss.services`."""
 
-    async def authenticate(
-        self, *, token: str, room: str, session: str, transport: str, address: str
-    ) -> Verdict:
+    async def authenticate(self, *, token: str, room: str, session: str, transport: str, address: str) -> Verdict:
         """Whether this ticket lets this XMPP session be, and as whom. Yes uses the ticket up."""
 
-    async def admit(
-        self, *, session: str, room: str, occupant: str, kind: OccupantKind, stage: Stage
-    ) -> Verdict:
+    async def admit(self, *, session: str, room: str, occupant: str, kind: OccupantKind, stage: Stage) -> Verdict:
         """Whether this occupant may create or join this room now, and under which name and role."""
 
     async def entered(self, event: GateEvent) -> None:
@@ -83,7 +79,7 @@ class Gate:
         """Whether the link is up and the roll has been called over it."""
         return self._connected.is_set()
 
-    async def wait_connected(self, timeout: float) -> bool:  # noqa: ASYNC109
+    async def wait_connected(self, timeout: float | None) -> bool:  # noqa: ASYNC109
         """Wait until connected; whether it came to that in time."""
         try:
             async with asyncio.timeout(timeout):
@@ -140,7 +136,7 @@ class Gate:
                 await self._serve(link)
             except LinkError as error:
                 self._tell_why(error)
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:
                 log.error("gate_link_broken", **_describe(error))  # noqa: TRY400
             finally:
                 await link.close()

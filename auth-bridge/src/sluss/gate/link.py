@@ -51,9 +51,7 @@ class DeclinedError(Exception):
 class Link:
     """A component connection. Make one, `open` it, use it until `lost` is done, `close` it, make another."""
 
-    def __init__(
-        self, *, component: str, secret: str, host: str, port: int, names: list[str], answer: Answer
-    ) -> None:
+    def __init__(self, *, component: str, secret: str, host: str, port: int, names: list[str], answer: Answer) -> None:
         self._component = component
         self._address = (host, port)
         self._answer = answer
@@ -146,8 +144,6 @@ class Link:
             reply["error"]["text"] = str(declined)
         took = self._loop.time() - received
         if self.lost.done() or took > ANSWER_WITHIN:
-            log.warning(
-                "gate_answer_expired", question=payload.tag.rpartition("}")[2], seconds=round(took, 1)
-            )
+            log.warning("gate_answer_expired", question=payload.tag.rpartition("}")[2], seconds=round(took, 1))
             return
         reply.send()

@@ -54,9 +54,7 @@ def tag(name: str) -> str:
 
 def element(name: str, /, **attributes: str | int | None) -> Element:
     """One of our elements; attributes that are None are left out, characters XML cannot carry removed."""
-    return Element(
-        tag(name), {key: _clean(str(value)) for key, value in attributes.items() if value is not None}
-    )
+    return Element(tag(name), {key: _clean(str(value)) for key, value in attributes.items() if value is not None})
 
 
 def parse_authenticate(query: Element) -> Authentication:
