@@ -6,7 +6,8 @@ import re
 
 import pytest
 from tests.unit.web.browser import PORTAL
-from tests.unit.web.conftest import ANNA, MEET, OLLE, PASSWORD
+from tests.unit.web.conftest import ANNA, MEET, OLLE
+from tests.unit.world import PASSWORD
 
 from sluss.web import security
 from sluss.web.context import ADDRESS
@@ -47,6 +48,7 @@ async def test_every_other_route_needs_an_organiser(portal, browser):
 
 
 async def test_a_password_alone_opens_no_private_page(portal):
+    await portal.world.organiser(OLLE)
     other = portal.browser()
     await other.get("/sign-in")
     await other.submit("/sign-in", email=OLLE, password=PASSWORD)
@@ -121,6 +123,7 @@ async def test_a_known_session_is_kept_and_a_made_up_one_replaced(portal, browse
 
 
 async def test_signing_in_and_out_each_give_a_new_session(portal, browser):
+    await portal.world.organiser(OLLE)
     await browser.get("/sign-in")
     before = browser.cookies["__Host-sluss"]
     await browser.submit("/sign-in", email=OLLE, password=PASSWORD)
@@ -153,10 +156,9 @@ async def in_room(portal):
     browser = portal.browser()
     await portal.sign_in(browser)
     await portal.meeting(browser, ANNA)
-    link, anna = await portal.link(), portal.browser()
-    await portal.verify(anna, link)
-    await anna.submit(f"{link}/join/code")
-    return await anna.submit(f"{link}/join/verify", code=await portal.code())
+    anna = portal.browser()
+    await portal.enter(anna, await portal.link())
+    return anna.page
 
 
 async def test_only_the_room_page_reaches_the_meetings_origin_and_only_by_websocket(portal):

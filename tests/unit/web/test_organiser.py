@@ -7,7 +7,8 @@ import re
 import pyotp
 import pytest
 from tests.unit.web.browser import PORTAL
-from tests.unit.web.conftest import ANNA, PASSWORD
+from tests.unit.web.conftest import OLLE
+from tests.unit.world import PASSWORD
 
 from sluss.domain.errors import GateUnavailable
 
@@ -38,17 +39,23 @@ async def test_what_is_wrong_at_enrolment_is_said_and_no_password_is_sent_back(p
     assert PASSWORD not in page.html
 
 
-async def test_an_enrolment_link_works_once(portal, browser):
-    assert (await browser.get(portal.house.enrolment)).status == 404
-
-
-async def test_recovery_codes_are_shown_when_enrolled(portal):
-    assert len(re.findall(r"<code>[0-9a-f-]{19}</code>", portal.house.recovery_page)) == 10
+async def test_enrolling_shows_recovery_codes_once_and_uses_the_link_up(portal, browser):
+    link = await enrolment(portal)
+    await browser.get(link)
+    totp = pyotp.TOTP(re.search(r'class="secret">([^<]+)<', browser.page.html)[1].replace(" ", ""))
+    page = await browser.submit(None, password=PASSWORD, again=PASSWORD, code=totp.at(portal.world.clock()))
+    assert len(re.findall(r"<code>[0-9a-f-]{19}</code>", page.html)) == 10
+    assert (await browser.get(link)).status == 404
+    portal.world.clock.forward(seconds=30)
+    await browser.get("/sign-in")
+    await browser.submit("/sign-in", email="eva@sluss.test", password=PASSWORD)
+    assert (await browser.submit("/sign-in/code", code=totp.at(portal.world.clock()))).path == "/"
 
 
 async def test_a_wrong_password_and_a_stranger_are_told_the_same(portal):
+    await portal.world.organiser(OLLE)
     pages = []
-    for email in ("olle@sluss.test", "nobody@sluss.test"):
+    for email in (OLLE, "nobody@sluss.test"):
         stranger = portal.browser()
         await stranger.get("/sign-in")
         page = await stranger.submit("/sign-in", email=email, password="wrong")
@@ -58,9 +65,10 @@ async def test_a_wrong_password_and_a_stranger_are_told_the_same(portal):
 
 
 async def test_a_wrong_authenticator_code_is_refused(portal):
+    await portal.world.organiser(OLLE)
     other = portal.browser()
     await other.get("/sign-in")
-    await other.submit("/sign-in", email="olle@sluss.test", password=PASSWORD)
+    await other.submit("/sign-in", email=OLLE, password=PASSWORD)
     page = await other.submit("/sign-in/code", code="000000")
     assert page.status == 403
     assert "That code did not match" in page.text
@@ -74,7 +82,7 @@ async def test_the_second_factor_without_the_first_leads_back_to_it(browser):
 async def test_signing_out_everywhere_ends_the_other_browsers_session(portal, organiser):
     other = portal.browser()
     await other.get("/sign-in")
-    await other.submit("/sign-in", email="olle@sluss.test", password=PASSWORD)
+    await other.submit("/sign-in", email=OLLE, password=PASSWORD)
     await other.submit("/sign-in/code", code=portal.authenticator())
     await organiser.get("/")
     await organiser.submit("/sign-out/everywhere")
@@ -101,9 +109,10 @@ async def test_a_new_meeting_is_saved_and_each_participant_gets_a_mail_that_says
     assert re.fullmatch(r"/meetings/[0-9a-f]{32}", page.path)
     assert "Tuesday, 20 October 2026, 09:30–10:15" in page.text
     assert "Anna Lindberg no answer yet anna@example.org · +46 70 174 06 05" in page.text
-    mails = await portal.waiting("mail")
-    assert {m["to"] for m in mails} == {"anna@example.org", "bengt@example.org"}
-    assert not any("Gävle" in m["subject"] + m["body"] or "Olle" in m["body"] for m in mails)
+    await portal.world.worker.deliver_due()
+    mails = portal.world.mail.sent
+    assert {to for to, _ in mails} == {"anna@example.org", "bengt@example.org"}
+    assert not any("Gävle" in text or "Eva" in text for _, text in mails)
     assert "Closing the Gävle plant" in (await organiser.get("/")).text
 
 
@@ -128,11 +137,11 @@ async def test_an_error_stands_at_its_field_and_everything_typed_is_kept(portal,
     kept = page.form("/meetings/new").fields
     for name, value in typed.items():
         assert [v for k, v in kept if k == name] == (value if isinstance(value, list) else [value])
-    assert await portal.waiting("mail") == []
+    await portal.world.worker.deliver_due()
+    assert portal.world.mail.sent == []
 
 
-async def test_a_participant_can_be_added_and_a_mistake_is_shown_with_what_was_typed(portal, organiser):
-    meeting = await portal.meeting(organiser, ANNA)
+async def test_a_participant_can_be_added_and_a_mistake_is_shown_with_what_was_typed(portal, organiser, meeting):
     await organiser.get(f"/meetings/{meeting}")
     action = f"/meetings/{meeting}/participants"
     page = await organiser.submit(action, name="Bengt Ek", email="bengt@example.org", mobile="12")
@@ -142,17 +151,11 @@ async def test_a_participant_can_be_added_and_a_mistake_is_shown_with_what_was_t
     assert "Bengt Ek no answer yet" in organiser.page.text
 
 
-async def test_another_organiser_sees_and_changes_nothing_of_it(portal, organiser):
-    meeting = await portal.meeting(organiser, ANNA)
+async def test_another_organiser_sees_and_changes_nothing_of_it(portal, organiser, meeting):
     invitation = re.search(r"/invitations/([0-9a-f]+)/withdraw", (await organiser.get(f"/meetings/{meeting}")).html)[1]
     other = portal.browser()
-    await other.get(await enrolment(portal))
-    totp = pyotp.TOTP(re.search(r'class="secret">([^<]+)<', other.page.html)[1].replace(" ", ""))
-    await other.submit(None, password=PASSWORD, again=PASSWORD, code=totp.at(portal.clock()))
-    portal.clock.forward(seconds=30)
-    await other.get("/sign-in")
-    await other.submit("/sign-in", email="eva@sluss.test", password=PASSWORD)
-    csrf = (await other.submit("/sign-in/code", code=totp.at(portal.clock()))).csrf
+    await portal.sign_in(other, "eva@sluss.test")
+    csrf = other.page.csrf
     for path in (f"/meetings/{meeting}", f"/meetings/{meeting}/verify", f"/meetings/{meeting}/room"):
         assert (await other.get(path)).status == 404, path
     for path in (
@@ -164,8 +167,7 @@ async def test_another_organiser_sees_and_changes_nothing_of_it(portal, organise
     assert page.status == 404
 
 
-async def test_a_new_link_kills_the_old_one(portal, organiser):
-    meeting = await portal.meeting(organiser, ANNA)
+async def test_a_new_link_kills_the_old_one(portal, organiser, meeting):
     old = await portal.link()
     await organiser.get(f"/meetings/{meeting}")
     await organiser.submit(next(f.action for f in organiser.page.forms if f.action.endswith("/resend")))
@@ -177,8 +179,7 @@ async def test_a_new_link_kills_the_old_one(portal, organiser):
     assert "This is a personal link" in anna.page.text
 
 
-async def test_the_page_says_how_each_participant_proved_who_they_are_and_at_which_level(portal, organiser):
-    meeting = await portal.meeting(organiser, ANNA)
+async def test_the_page_says_how_each_participant_proved_who_they_are_and_at_which_level(portal, organiser, meeting):
     assert "Has not yet proved who they are." in (await organiser.get(f"/meetings/{meeting}")).text
     link, anna = await portal.link(), portal.browser()
     await portal.verify(anna, link)
@@ -190,16 +191,14 @@ async def test_the_page_says_how_each_participant_proved_who_they_are_and_at_whi
     assert "Anna Lindberg accepted" in page.text
 
 
-async def test_the_organiser_is_told_of_not_me(portal, organiser):
-    meeting = await portal.meeting(organiser, ANNA)
+async def test_the_organiser_is_told_of_not_me(portal, organiser, meeting):
     link, stranger = await portal.link(), portal.browser()
     await stranger.get(f"{link}/code")
     await stranger.submit(f"{link}/not-me")
     assert "reached the wrong person: “This is not me”" in (await organiser.get(f"/meetings/{meeting}")).text
 
 
-async def test_the_organiser_too_proves_it_once_more_at_the_door(portal, organiser):
-    meeting = await portal.meeting(organiser, ANNA)
+async def test_the_organiser_too_proves_it_once_more_at_the_door(portal, organiser, meeting):
     page = await organiser.get(f"/meetings/{meeting}/room")
     assert page.path == f"/meetings/{meeting}/verify"
     ask = {"X_CSRF_Token": page.csrf, "Accept": "application/json"}
@@ -212,10 +211,9 @@ async def test_the_organiser_too_proves_it_once_more_at_the_door(portal, organis
 
 
 async def test_when_the_gate_does_not_answer_putting_out_says_so_and_the_person_is_shut_out_all_the_same(
-    portal, organiser
+    portal, organiser, meeting, link
 ):
-    meeting = await portal.meeting(organiser, ANNA)
-    link = await portal.link()
+    portal.world.door.connected = False
     page = await organiser.get(f"/meetings/{meeting}")
     invitation = re.search(r"/invitations/([0-9a-f]+)/withdraw", page.html)[1]
     path = f"/invitations/{invitation}/put-out"
@@ -224,3 +222,27 @@ async def test_when_the_gate_does_not_answer_putting_out_says_so_and_the_person_
     assert "door service is not answering" in (await answer.raw.json())["message"]
     assert "Anna Lindberg put out" in (await organiser.get(f"/meetings/{meeting}")).text
     assert "This is a personal link" in (await portal.browser().get(link)).text
+
+
+async def test_putting_out_and_ending_reach_the_gate(portal, organiser, meeting):
+    page = await organiser.get(f"/meetings/{meeting}")
+    room = portal.world.sql("SELECT room FROM meetings")[0]["room"]
+    invitation = re.search(r"/invitations/([0-9a-f]+)/withdraw", page.html)[1]
+    path = f"/invitations/{invitation}/put-out"
+    answer = await organiser.ask("POST", path, X_CSRF_Token=page.csrf, Accept="application/json")
+    assert (answer.status, await answer.raw.json()) == (200, {"done": True})
+    page = await organiser.submit(f"/meetings/{meeting}/end")
+    assert "The meeting has ended." in page.text
+    assert [r for r, _ in portal.world.door.expelled] == [room]
+    assert portal.world.door.ended == [room]
+
+
+async def test_who_is_here_is_told_to_the_organiser_with_the_means_to_put_them_out(portal, organiser, meeting, link):
+    await portal.world.inside(link.removeprefix("/i/"))
+    here = await (await organiser.ask("GET", f"/meetings/{meeting}/here", Accept="application/json")).raw.json()
+    person = here["people"][0]
+    assert (person["name"], person["role"]) == ("Anna Lindberg", "participant")
+    assert person["method"] == "personal link and SMS code (assurance level 1 of 3)"
+    page = await organiser.get(f"/meetings/{meeting}")
+    assert "1 person is inside." in page.text
+    assert page.form(f"/invitations/{person['invitation']}/put-out")

@@ -202,7 +202,6 @@ async def _meeting_page(
 
 def _status(view: MeetingView, now: datetime) -> dict[str, Any]:
     invited = [p for p in view.participants if p.invitation.role is Role.PARTICIPANT]
-    invited.sort(key=lambda p: p.invitation.name.casefold())
     return {
         "invited": invited,
         "here": {p.invitation_id: p for p in view.here},
