@@ -85,9 +85,7 @@ class Image:
         except subprocess.CalledProcessError as error:
             shutil.rmtree(path, ignore_errors=True)
             last = error.stderr.strip().splitlines()[-1] if error.stderr.strip() else "no reason given"
-            raise Problem(
-                f"no image of Debian {self.release} (is the package mirror reachable?): {last}"
-            ) from error
+            raise Problem(f"no image of Debian {self.release} (is the package mirror reachable?): {last}") from error
 
     def _settle(self, root: Path) -> None:
         trust_as_this_machine(root)

@@ -198,8 +198,7 @@ class Host:
             for part in ("loop", "host"):
                 (cgroup / part).mkdir(parents=True, exist_ok=True)
         into_loop, into_host = (
-            "; ".join(f"echo $$ > {cgroup / part}/cgroup.procs" for cgroup in self.cgroups)
-            for part in ("loop", "host")
+            "; ".join(f"echo $$ > {cgroup / part}/cgroup.procs" for cgroup in self.cgroups) for part in ("loop", "host")
         )
         boot = (
             "exec systemd-nspawn --quiet --boot --register=no --keep-unit --kill-signal=SIGRTMIN+3"
@@ -249,9 +248,7 @@ class Host:
             [*self.ssh(), command], text=True, capture_output=True, check=False, timeout=timeout, **options
         )
         if check and done.returncode:
-            raise AssertionError(
-                f"{self.name}: {command}: exit {done.returncode}\n{done.stdout}{done.stderr}"
-            )
+            raise AssertionError(f"{self.name}: {command}: exit {done.returncode}\n{done.stdout}{done.stderr}")
         return done
 
     def reboot(self) -> None:
