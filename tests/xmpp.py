@@ -199,7 +199,9 @@ class _WebSocket:
         async for frame in self._socket:
             if frame.type is not aiohttp.WSMsgType.TEXT:
                 continue
-            stanza = ET.fromstring(frame.data)  # noqa: S314
+            # Prosody 13 leaves out the declaration here
+            data = frame.data.replace("<stream:error>", f"<stream:error xmlns:stream='{STREAMS[1:-1]}'>")
+            stanza = ET.fromstring(data)  # noqa: S314
             if stanza.tag == f"{FRAMING}close":
                 return
             yield stanza

@@ -22,8 +22,8 @@ log = structlog.get_logger()
 # slixmpp writes whole stanzas, tickets included, at DEBUG
 logging.getLogger("slixmpp").setLevel(logging.WARNING)
 
-ANSWER_WITHIN = 3.0
-"""Seconds after which Prosody has stopped waiting, so that an answer is not sent any more."""
+ANSWER_WITHIN = 2.8
+"""Seconds after which an answer is not sent any more: Prosody stops waiting after 3."""
 
 HANDSHAKE_WITHIN = 5.0
 """Seconds for connecting and the handshake together."""
