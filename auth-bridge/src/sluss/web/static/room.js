@@ -111,7 +111,8 @@ function out(kind, reason = "") {
   room = null;
   clearTimeout(polling);
   say(kind === "left" ? "left" : "bad", texts[`refused-${reason}`] ?? texts[kind]);
-  byId("roll").hidden = byId("leave").hidden = true;
+  page.classList.add("over");
+  byId("leave").hidden = true;
   const shut = kind === "put-out" || reason === "withdrawn";
   byId("back").hidden = shut && !organiser;
   byId("again").hidden = shut || kind === "ended";
@@ -190,6 +191,7 @@ async function enter() {
   } catch (error) {
     if (error.status === 401 || error.status === 403) return location.replace(verify);
     say("bad", error.message || texts.lost);
+    page.classList.add("over");
     byId("back").hidden = byId("again").hidden = false;
   }
 }
