@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from tests.unit.gate.conftest import Connect, Script
 from tests.xmpp import CLIENT, GATE, Client, Refused, Stanza, name_of, role_of
 
 from sluss.domain.gate import OccupantKind, Refusal, Role, Stage
+from sluss.gate import Gate
 
 
 def seen_by(client: Client, nick: str, kind: str = "presence") -> list[Stanza]:
@@ -203,6 +206,37 @@ async def test_room_is_gone_when_its_creator_was_turned_away_for_the_nick(
         rules.asked.clear()
         await client.join("aaaa0001")
         assert [stage for _, stage, _ in rules.asked] == [Stage.CREATE, Stage.JOIN]
+
+
+async def test_yes_to_joining_does_not_create_a_room_that_ended_meanwhile(
+    rules: Script, room: str, gate: Gate, enter: Connect
+) -> None:
+    async with enter(rules.person(room)) as inside, enter(rules.person(room)) as late:
+        await inside.join("aaaa0001")
+        rules.hold.clear()
+        joining = asyncio.create_task(late.join("aaaa0002"))
+        await rules.waiting.wait()
+        await inside.leave()
+        rules.hold.set()
+        with pytest.raises(Refused) as no:
+            await joining
+        assert (no.value.condition, no.value.reason) == ("forbidden", "not-open")
+
+
+async def test_presence_to_the_room_itself_neither_creates_nor_enters_it(
+    rules: Script, room: str, enter: Connect
+) -> None:
+    async with enter(rules.person(room)) as client, enter(rules.person(room)) as other:
+        for member in (other, client):  # before there is a room, and after
+            since = len(client.received)
+            await client.send(
+                f"<presence to='{client.room_jid}'><x xmlns='http://jabber.org/protocol/muc'/></presence>"
+            )
+            answer = await client.wait_for(lambda s: s.tag == f"{CLIENT}presence", since=since)
+            assert answer.get("type") == "error"
+            await member.join(f"aaaa000{len(rules.asked)}")
+        stages = [stage for _, stage, _ in rules.asked]
+        assert stages == [Stage.CREATE, Stage.JOIN, Stage.JOIN]
 
 
 async def test_verdicts_of_two_who_come_at_once_make_one_room(rules: Script, room: str, enter: Connect) -> None:
