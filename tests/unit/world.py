@@ -200,13 +200,13 @@ class World:
 
 
 @cache
-def _beginning() -> tuple[bytes, str, bytes]:
-    """A new database and its first ticket key (name, PEM), made once: migrations and RSA take time."""
+def _beginning() -> tuple[bytes, TicketKeys]:
+    """A new database and its first ticket key, made once: migrations and RSA take time."""
     with TemporaryDirectory() as folder:
         upgrade(f"sqlite:///{folder}/sluss.db")
         kid, _ = create_first_key(Path(folder))
         name = f"{kid}.active.pem"
-        return Path(folder, "sluss.db").read_bytes(), name, Path(folder, name).read_bytes()
+        return Path(folder, "sluss.db").read_bytes(), TicketKeys({name: Path(folder, name).read_bytes()})
 
 
 @asynccontextmanager
@@ -214,9 +214,8 @@ async def build(directory: Path, *, durable: bool = True) -> AsyncIterator[World
     """A new installation in `directory`. Not `durable`: quicker, for a test that pulls no plug."""
     directory.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240
     database = directory / "sluss.db"
-    content, key_name, key = _beginning()
+    content, keys = _beginning()
     database.write_bytes(content)
-    keys = TicketKeys({key_name: key})
     clock, mail, sms, door = Clock(), Post(), Post(), RecordingDoor()
     store = Store(f"sqlite:///{database}", Sealer(field_key(MASTER)))
     if not durable:

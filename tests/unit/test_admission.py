@@ -1,0 +1,283 @@
+"""At the room's door: only who used a ticket for this room, once, by the verified name, while the meeting is open."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from tests.unit.world import ANNA, BROWSER, MEET
+
+from sluss.domain.assurance import Purpose
+from sluss.domain.drafts import parse_meeting
+from sluss.domain.errors import GateUnavailable, InvalidInput, NotFound, NotVerified
+from sluss.domain.gate import OccupantKind, Refusal, Stage
+from sluss.domain.policy import sensitivity_class
+
+BERTIL = ("Bertil Berg", "bertil@example.org", "070-174 06 06")
+BERTILS_MOBILE = "+46701740606"
+TOLD = "192.0.2.7"
+
+
+@pytest.fixture
+async def at_the_door(world):
+    """Anna's ticket is used up; she has not entered. Returns the world, her room and user name."""
+    world.organiser_now, world.session_now = await world.signed_in()
+    world.meeting_now = await world.meeting(world.organiser_now, ANNA, BERTIL)
+    ticket = await world.ticket(world.link())
+    who = await world.authenticate(ticket.token, ticket.room)
+    assert who.allow
+    return world, ticket.room, who.username
+
+
+async def refusal(world, *args, **kwargs):
+    verdict = await world.admit(*args, **kwargs)
+    assert not verdict.allow
+    assert (verdict.name, verdict.role) == (None, None)
+    return verdict.reason
+
+
+async def shut_out(world, verb="withdraw"):
+    anna, _ = (await world.services.meetings.view(world.organiser_now, world.meeting_now.id)).participants
+    return await getattr(world.services.meetings, verb)(world.organiser_now, anna.invitation.id)
+
+
+async def test_who_used_a_ticket_is_let_in_under_the_verified_name(at_the_door):
+    world, room, username = at_the_door
+    creating = await world.admit(room, username, stage=Stage.CREATE)
+    joining = await world.admit(room, username)
+    for verdict in (creating, joining):
+        assert (verdict.allow, verdict.session, verdict.name, verdict.role) == (True, "xmpp-1", ANNA[0], "participant")
+        assert (verdict.method, verdict.acr) == ("sms", "urn:sluss:acr:aal1")
+        assert verdict.since == int(world.clock.now.timestamp())
+
+
+async def test_name_inside_is_the_one_invited_even_if_it_was_changed_since(at_the_door):
+    world, room, username = at_the_door
+    sealed = world.store._sealer.seal("Anna Maria Lindberg", "invitations.name")
+    world.sql("UPDATE invitations SET name = ? WHERE username = ?", sealed, username)
+    assert (await world.admit(room, username)).name == "Anna Maria Lindberg"
+
+
+async def test_ticket_admits_once(at_the_door):
+    world, room, username = at_the_door
+    assert (await world.admit(room, username)).allow
+    assert await refusal(world, room, username) is Refusal.USED
+    assert await refusal(world, room, username, stage=Stage.CREATE) is Refusal.USED
+
+
+async def test_ticket_admits_once_of_many_at_the_same_time(at_the_door):
+    world, room, username = at_the_door
+    verdicts = await asyncio.gather(*(world.admit(room, username) for _ in range(50)))
+    assert sum(verdict.allow for verdict in verdicts) == 1
+
+
+async def test_xmpp_session_without_a_used_ticket_is_not_known(at_the_door):
+    world, room, username = at_the_door
+    for session in ("", "xmpp-2", "xmpp-1 ", "%"):
+        assert await refusal(world, room, username, session=session) is Refusal.NOT_KNOWN, session
+
+
+async def test_other_room_is_refused(at_the_door):
+    world, room, username = at_the_door
+    other = await world.meeting(world.organiser_now)
+    for name in (other.room, room.upper(), f"{room}x", "", "*"):
+        assert await refusal(world, name, username) is Refusal.WRONG_ROOM, name
+
+
+async def test_another_persons_user_name_is_refused(at_the_door):
+    world, room, username = at_the_door
+    names = [row["username"] for row in world.sql("SELECT username FROM invitations") if row["username"] != username]
+    for name in (*names, "", "focus", username.upper(), f"{username}x", f"x@{username}"):
+        assert await refusal(world, room, name) is Refusal.NOT_KNOWN, name
+    assert (await world.admit(room, username)).allow
+
+
+@pytest.mark.parametrize("verb", ["withdraw", "put_out", "resend"])
+async def test_nobody_enters_after_being_shut_out(at_the_door, verb):
+    world, room, username = at_the_door
+    await shut_out(world, verb)
+    assert await refusal(world, room, username) is Refusal.WITHDRAWN
+
+
+async def test_nobody_enters_after_not_me(at_the_door):
+    world, room, username = at_the_door
+    await world.services.participation.not_me(world.link(), TOLD)
+    assert await refusal(world, room, username) is Refusal.WITHDRAWN
+
+
+async def test_nobody_enters_after_the_end(at_the_door):
+    world, room, username = at_the_door
+    await world.services.meetings.end(world.organiser_now, world.meeting_now.id)
+    assert world.door.ended == [room]
+    assert await refusal(world, room, username) is Refusal.NOT_OPEN
+
+
+@pytest.mark.parametrize(("starts_in", "let_in"), [(15.1, False), (15, True), (-89.9, True), (-90, False)])
+async def test_door_is_open_from_a_quarter_before_until_half_an_hour_after(at_the_door, starts_in, let_in):
+    world, room, username = at_the_door
+    start = world.clock.now + timedelta(minutes=starts_in)
+    world.sql("UPDATE meetings SET starts_at = ?", int(start.timestamp()))
+    focus = {"session": "", "occupant": f"focus@auth.{MEET}/x", "kind": OccupantKind.FOCUS, "stage": Stage.CREATE}
+    assert (await world.services.admission.admit(room=room, **focus)).allow is let_in
+    assert (await world.admit(room, username)).allow is let_in
+
+
+async def test_focus_enters_open_rooms_only(at_the_door):
+    world, room, _ = at_the_door
+
+    async def focus(name):
+        return await world.services.admission.admit(
+            session="", room=name, occupant=f"focus@auth.{MEET}/x", kind=OccupantKind.FOCUS, stage=Stage.JOIN
+        )
+
+    assert (await focus(room)).allow
+    for name in ("", "lobby", "*", room.upper()):
+        assert not (await focus(name)).allow, name
+    await world.services.meetings.end(world.organiser_now, world.meeting_now.id)
+    assert (await focus(room)).reason is Refusal.NOT_OPEN
+
+
+async def test_organiser_enters_as_the_organiser(world):
+    organiser, session = await world.signed_in()
+    meeting = await world.meeting(organiser)
+    await world.services.tickets.verify_organiser(session, meeting.id, world.totp.at(world.clock.now), TOLD)
+    ticket = await world.services.tickets.for_organiser(session, meeting.id)
+    who = await world.authenticate(ticket.token, ticket.room)
+    verdict = await world.admit(ticket.room, who.username)
+    assert (verdict.name, verdict.role, verdict.method, verdict.acr) == (
+        organiser.name,
+        "organiser",
+        "totp",
+        "urn:sluss:acr:aal2",
+    )
+
+
+# Put out
+
+
+async def test_put_out_reaches_the_door_and_only_that_person(at_the_door):
+    world, room, username = at_the_door
+    assert await shut_out(world, "put_out") == world.meeting_now.id
+    assert world.door.expelled == [(room, username)]
+
+
+async def test_put_out_that_the_door_did_not_confirm_is_said_and_tried_again(at_the_door):
+    world, room, username = at_the_door
+    await world.admit(room, username)
+    await world.services.admission.entered(world.event(room, username))
+    world.door.connected = False
+    with pytest.raises(GateUnavailable):
+        await shut_out(world, "put_out")
+    assert await world.services.participation.look(world.link(), BROWSER) is None
+    await world.housekeeping.tick()
+    world.door.connected = True
+    await world.housekeeping.tick()
+    assert world.door.expelled == [(room, username)]
+    await world.services.admission.left(world.event(room, username))
+    await world.housekeeping.tick()
+    assert len(world.door.expelled) == 1
+
+
+@pytest.mark.parametrize("verb", ["withdraw", "put_out", "resend"])
+async def test_only_the_organiser_of_the_meeting_shuts_out(at_the_door, verb):
+    world, room, username = at_the_door
+    stranger, _ = await world.signed_in("olle@example.org")
+    anna, _ = (await world.services.meetings.view(world.organiser_now, world.meeting_now.id)).participants
+    with pytest.raises(NotFound):
+        await getattr(world.services.meetings, verb)(stranger, anna.invitation.id)
+    assert world.door.expelled == []
+    assert (await world.admit(room, username)).allow
+
+
+async def test_organisers_do_not_put_themselves_out(at_the_door):
+    world, _, _ = at_the_door
+    (own,) = world.sql("SELECT id FROM invitations WHERE role = 'organiser'")
+    for verb in ("withdraw", "put_out"):
+        with pytest.raises(NotFound):
+            await getattr(world.services.meetings, verb)(world.organiser_now, own["id"])
+
+
+# Coming back
+
+
+async def test_while_inside_another_device_of_the_same_browser_needs_no_new_verification(at_the_door):
+    world, room, username = at_the_door
+    await world.admit(room, username)
+    await world.services.admission.entered(world.event(room, username))
+    world.clock.forward(minutes=40)
+    assert await world.services.tickets.for_participant(world.link(), BROWSER)
+
+
+@pytest.mark.parametrize(("away", "let_in"), [(119, True), (120, False)])
+async def test_dropped_connection_comes_back_within_two_minutes(at_the_door, away, let_in):
+    world, room, username = at_the_door
+    await world.admit(room, username)
+    await world.services.admission.entered(world.event(room, username))
+    world.clock.forward(minutes=40)
+    await world.services.admission.left(world.event(room, username))
+    world.clock.forward(seconds=away)
+    view = await world.services.participation.look(world.link(), BROWSER)
+    assert view.may_enter is let_in
+    if let_in:
+        ticket = await world.services.tickets.for_participant(world.link(), BROWSER)
+        assert (await world.authenticate(ticket.token, room, "xmpp-2")).allow
+        assert (await world.admit(room, username, "xmpp-2")).allow
+    else:
+        with pytest.raises(NotVerified):
+            await world.services.tickets.for_participant(world.link(), BROWSER)
+
+
+async def test_grace_belongs_to_who_was_inside_not_to_others_of_the_meeting(at_the_door):
+    world, room, username = at_the_door
+    await world.admit(room, username)
+    await world.services.admission.entered(world.event(room, username))
+    bertils = world.link(BERTIL[1])
+    await world.ticket(bertils, "bertils browser", BERTILS_MOBILE)
+    world.clock.forward(minutes=5)
+    with pytest.raises(NotVerified):
+        await world.services.tickets.for_participant(bertils, "bertils browser")
+
+
+async def test_class_without_grace_gives_one_ticket_a_verification(world, monkeypatch):
+    organiser, session = await world.signed_in()
+    meeting = await world.meeting(organiser)
+    world.sql("UPDATE meetings SET sensitivity = 'secret'")
+    t = world.services.tickets
+    await t.verify_organiser(session, meeting.id, world.totp.at(world.clock.now), TOLD)
+    ticket = await t.for_organiser(session, meeting.id)
+    with pytest.raises(NotVerified):
+        await t.for_organiser(session, meeting.id)
+    who = await world.authenticate(ticket.token, meeting.room)
+    await world.admit(meeting.room, who.username)
+    await world.services.admission.entered(world.event(meeting.room, who.username))
+    with pytest.raises(NotVerified):
+        await t.for_organiser(session, meeting.id)
+
+
+# Classes
+
+
+async def test_classes_that_no_participant_could_satisfy_are_not_offered(world):
+    organiser, _ = await world.signed_in()
+    assert [c.name for c in world.services.meetings.classes()] == ["internal"]
+    for name in ("confidential", "secret"):
+        with pytest.raises(InvalidInput) as refused:
+            await world.meeting(organiser, sensitivity=name)
+        assert refused.value.field == "sensitivity"
+        assert "sms" not in sensitivity_class(name).accepted
+    with pytest.raises(InvalidInput):
+        parse_meeting({"sensitivity": "open"}, [], region="SE", now=world.clock.now)
+    assert world.sql("SELECT id FROM meetings") == []
+    assert world.mail.sent == []
+
+
+async def test_who_is_inside_is_told_to_those_who_may_enter_alone(at_the_door):
+    world, room, username = at_the_door
+    await world.admit(room, username)
+    await world.services.admission.entered(world.event(room, username))
+    bertils = world.link(BERTIL[1])
+    await world.verified(bertils, Purpose.VIEW, "bertils browser", BERTILS_MOBILE)
+    with pytest.raises(NotVerified):
+        await world.services.admission.here_for_participant(bertils, "bertils browser")
+    await world.verified(bertils, Purpose.JOIN, "bertils browser", BERTILS_MOBILE)
+    (anna,) = await world.services.admission.here_for_participant(bertils, "bertils browser")
+    assert (anna.name, anna.method) == (ANNA[0], "sms")
