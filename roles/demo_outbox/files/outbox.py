@@ -73,9 +73,7 @@ class Outbox:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self.messages = (
-            [Message(**message) for message in json.loads(file.read_text())] if file.exists() else []
-        )
+        self.messages = [Message(**message) for message in json.loads(file.read_text())] if file.exists() else []
 
     def add(self, message: Message) -> None:
         """Keep a message, and forget the oldest when there are too many."""
