@@ -130,14 +130,33 @@ def meeting() -> None:
     """Meetings."""
 
 
+def _zone(_context: click.Context, _parameter: click.Parameter, name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        raise click.BadParameter("must be one such as Europe/Stockholm") from None
+
+
+def _at(_context: click.Context, _parameter: click.Parameter, value: str | None) -> datetime | None:
+    try:
+        return datetime.fromisoformat(value) if value else None
+    except ValueError:
+        raise click.BadParameter("must be written as 2026-01-31T09:30") from None
+
+
 @meeting.command("add")
 @click.option("--organiser", "email", required=True, help="The organiser's e-mail address.")
 @click.option("--title", required=True)
 @click.option("--agenda", default="")
-@click.option("--start", help="Date and time as 2026-01-31T09:30: local, or with an offset such as Z.")
-@click.option("--in", "in_minutes", type=int, help="Start so many minutes from now, instead of --start.")
+@click.option("--start", callback=_at, help="Date and time as 2026-01-31T09:30: local, or with an offset such as Z.")
+@click.option(
+    "--in",
+    "in_minutes",
+    type=click.IntRange(0, 366 * 24 * 60),
+    help="Start so many minutes from now, instead of --start.",
+)
 @click.option("--minutes", type=int, default=60, show_default=True)
-@click.option("--time-zone", default="Europe/Stockholm", show_default=True)
+@click.option("--time-zone", default="Europe/Stockholm", show_default=True, callback=_zone)
 @click.option("--class", "sensitivity", default="internal", show_default=True)
 @click.option("--participant", "participants", multiple=True, help="“Name,e-mail,mobile”; may be repeated.")
 @click.pass_obj
@@ -147,10 +166,10 @@ def meeting_add(
     email: str,
     title: str,
     agenda: str,
-    start: str | None,
+    start: datetime | None,
     in_minutes: int | None,
     minutes: int,
-    time_zone: str,
+    time_zone: ZoneInfo,
     sensitivity: str,
     participants: tuple[str, ...],
 ) -> None:
@@ -168,10 +187,9 @@ def meeting_add(
 
         now = utc_now()
         if in_minutes is not None:
-            at = (now + timedelta(minutes=in_minutes)).astimezone(ZoneInfo(time_zone))
+            at = (now + timedelta(minutes=in_minutes)).astimezone(time_zone)
         elif start:
-            at = datetime.fromisoformat(start)
-            at = at.astimezone(ZoneInfo(time_zone)) if at.tzinfo else at
+            at = start.astimezone(time_zone) if start.tzinfo else start
         else:
             raise click.UsageError("say --start or --in")
         form = {
@@ -180,7 +198,7 @@ def meeting_add(
             "date": f"{at:%Y-%m-%d}",
             "time": f"{at:%H:%M}",
             "minutes": str(minutes),
-            "time_zone": time_zone,
+            "time_zone": time_zone.key,
             "sensitivity": sensitivity,
         }
         draft = drafts.parse_meeting(form, rows, region=settings.default_region, now=now)

@@ -4,6 +4,8 @@ import base64
 import binascii
 import os
 from collections.abc import Mapping
+from email.headerregistry import Address
+from email.utils import parseaddr
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -42,6 +44,16 @@ def _endpoint(value: str) -> str:
     return value
 
 
+def _sender(value: str) -> str:
+    name, address = parseaddr(value)
+    try:
+        Address(name, addr_spec=address)
+    except (ValueError, IndexError):
+        msg = "must be an address such as Sluss <no-reply@example.org>"
+        raise ValueError(msg) from None
+    return value
+
+
 Origin = Annotated[str, AfterValidator(_origin)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -74,7 +86,7 @@ class MailSettings(_Section):
     port: Port = 25
     security: Literal["none", "starttls", "tls"] = "starttls"
     username: str | None = None
-    sender: str
+    sender: Annotated[str, AfterValidator(_sender)]
 
 
 class HttpSms(_Section):

@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 import aiosmtplib
 
-from sluss.domain.errors import ConfigError, DeliveryFailed
+from sluss.domain.errors import DeliveryFailed
 
 _TIMEOUT_SECONDS = 20
 
@@ -36,14 +36,9 @@ class SmtpMail:
         username: str | None = None,
         password: str | None = None,
     ) -> None:
-        """Raises `ConfigError` if `sender` is no address."""
+        """`sender` is an address such as `Sluss <no-reply@example.org>`."""
         name, address = parseaddr(sender)
-        try:
-            self._from = Address(name, addr_spec=address)
-        except (ValueError, IndexError):
-            raise ConfigError(
-                f"mail.sender: {sender!r} is not an address such as Sluss <no-reply@example.org>"
-            ) from None
+        self._from = Address(name, addr_spec=address)
         self._host, self._port, self._security = host, port, security
         self._username, self._password = username, password
 
