@@ -52,8 +52,7 @@ async def test_who_used_a_ticket_is_let_in_under_the_verified_name(at_the_door):
 
 async def test_name_inside_is_the_one_invited_even_if_it_was_changed_since(at_the_door):
     world, room, username = at_the_door
-    sealed = world.store._sealer.seal("Anna Maria Lindberg", "invitations.name")
-    world.sql("UPDATE invitations SET name = ? WHERE username = ?", sealed, username)
+    world.change_invitation(ANNA[1], name="Anna Maria Lindberg")
     assert (await world.admit(room, username)).name == "Anna Maria Lindberg"
 
 

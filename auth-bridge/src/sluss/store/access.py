@@ -42,10 +42,10 @@ class OrganiserRepository:
             self._c.execute(
                 insert(organisers).values(
                     id=organiser.id,
-                    name=self._sealer.seal(organiser.name, "organisers.name"),
-                    email=self._sealer.seal(organiser.email, "organisers.email"),
+                    name=self._sealer.seal(organiser.name, "organisers.name", organiser.id),
+                    email=self._sealer.seal(organiser.email, "organisers.email", organiser.id),
                     email_hash=email_hash,
-                    totp_secret=self._sealer.seal(totp_secret, "organisers.totp_secret"),
+                    totp_secret=self._sealer.seal(totp_secret, "organisers.totp_secret", organiser.id),
                     created_at=seconds(now),
                 )
             )
@@ -131,11 +131,11 @@ class OrganiserRepository:
         return OrganiserRecord(
             Organiser(
                 r["id"],
-                self._sealer.open(r["name"], "organisers.name"),
-                self._sealer.open(r["email"], "organisers.email"),
+                self._sealer.open(r["name"], "organisers.name", r["id"]),
+                self._sealer.open(r["email"], "organisers.email", r["id"]),
             ),
             r["password"],
-            self._sealer.open(r["totp_secret"], "organisers.totp_secret"),
+            self._sealer.open(r["totp_secret"], "organisers.totp_secret", r["id"]),
             r["totp_step"],
             instant_or_none(r["enrolled_at"]),
         )

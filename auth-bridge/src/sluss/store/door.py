@@ -225,7 +225,7 @@ class AttendanceRepository:
         return [
             PersonHere(
                 row.id,
-                self._sealer.open(row.name, "invitations.name"),
+                self._sealer.open(row.name, "invitations.name", row.id),
                 Role(row.role),
                 Method(row.method),
                 ASSURANCE[Method(row.method)].value,

@@ -11,22 +11,22 @@ _ID_BYTES = 4
 
 
 class SealBrokenError(Exception):
-    """A sealed field was altered, moved to another column, or sealed under another key."""
+    """A sealed field was altered, moved to another column or row, or sealed under another key."""
 
 
 class Sealer:
-    """Seals text fields with AES-256-GCM, bound to their column. Format: key id, nonce, ciphertext."""
+    """Seals text fields with AES-256-GCM, bound to their column and row. Format: key id, nonce, ciphertext."""
 
     def __init__(self, key: bytes) -> None:
         self._aead = AESGCM(key)
         self._key_id = hashlib.sha256(key).digest()[:_ID_BYTES]
 
-    def seal(self, text: str, column: str) -> bytes:
-        """Encrypt `text` for `column` (`table.column`)."""
+    def seal(self, text: str, column: str, row: str = "") -> bytes:
+        """Encrypt `text` for `column` (`table.column`) of the row whose id is `row`."""
         nonce = os.urandom(_NONCE_BYTES)
-        return self._key_id + nonce + self._aead.encrypt(nonce, text.encode(), column.encode())
+        return self._key_id + nonce + self._aead.encrypt(nonce, text.encode(), f"{column} {row}".encode())
 
-    def open(self, sealed: bytes, column: str) -> str:
+    def open(self, sealed: bytes, column: str, row: str = "") -> str:
         """Decrypt. Raises `SealBrokenError`."""
         key_id, nonce = sealed[:_ID_BYTES], sealed[_ID_BYTES : _ID_BYTES + _NONCE_BYTES]
         if key_id != self._key_id:
@@ -34,6 +34,6 @@ class Sealer:
                 f"{column}: sealed under key {key_id.hex()}, this installation has {self._key_id.hex()}"
             )
         try:
-            return self._aead.decrypt(nonce, sealed[_ID_BYTES + _NONCE_BYTES :], column.encode()).decode()
+            return self._aead.decrypt(nonce, sealed[_ID_BYTES + _NONCE_BYTES :], f"{column} {row}".encode()).decode()
         except InvalidTag:
-            raise SealBrokenError(f"{column}: altered, or not from this column") from None
+            raise SealBrokenError(f"{column}: altered, or not from this place") from None
