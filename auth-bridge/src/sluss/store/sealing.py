@@ -35,5 +35,5 @@ class Sealer:
             )
         try:
             return self._aead.decrypt(nonce, sealed[_ID_BYTES + _NONCE_BYTES :], f"{column} {row}".encode()).decode()
-        except InvalidTag:
+        except (InvalidTag, ValueError):  # ValueError: cut short
             raise SealBrokenError(f"{column}: altered, or not from this place") from None
