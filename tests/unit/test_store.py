@@ -1,0 +1,266 @@
+"""The store: the schema is the code's, what was said to be kept is kept, and the file shows nothing of anybody."""
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+from tests.unit.world import ANNA, BROWSER, MASTER, MOBILE, build
+
+from sluss.domain.assurance import Purpose
+from sluss.domain.errors import ConfigError, NotFound
+from sluss.keyring.secrets import Hasher, field_key, form_key
+from sluss.store import migrations
+from sluss.store.database import open_engine, require_current_schema, revision, upgrade
+from sluss.store.schema import REVISION, metadata
+from sluss.store.sealing import SealBrokenError, Sealer
+
+BERTIL = ("Bertil Berg", "bertil@example.org", "070-174 06 06")
+
+
+@pytest.fixture
+def engine(tmp_path):
+    url = f"sqlite:///{tmp_path}/state/sluss.db"
+    assert upgrade(url) == REVISION
+    engine = open_engine(url)
+    yield engine
+    engine.dispose()
+
+
+def set_revision(engine, value):
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = :v"), {"v": value})
+
+
+# Schema
+
+
+def test_migrations_make_the_tables_that_the_code_expects(engine):
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_code_is_written_for_the_newest_migration():
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    assert ScriptDirectory.from_config(config).get_heads() == [REVISION]
+
+
+def test_older_and_newer_schemas_are_refused_and_say_what_to_do(engine):
+    require_current_schema(engine)
+    for found in ("0000", "9999"):
+        set_revision(engine, found)
+        with pytest.raises(ConfigError, match=f"has schema {found}, this version needs {REVISION}"):
+            require_current_schema(engine)
+
+
+def test_newer_schema_is_not_upgraded_and_stays_as_it_is(engine):
+    set_revision(engine, "9999")
+    with pytest.raises(ConfigError, match="has schema 9999, which is newer than this version"):
+        upgrade(str(engine.url))
+    assert revision(engine) == "9999"
+
+
+def test_database_without_schema_is_refused(tmp_path):
+    engine = open_engine(f"sqlite:///{tmp_path}/empty.db")
+    with pytest.raises(ConfigError, match="has schema none"):
+        require_current_schema(engine)
+    engine.dispose()
+
+
+def test_file_that_is_no_database_is_refused_in_one_line(tmp_path):
+    (tmp_path / "sluss.db").write_bytes(b"not a database" * 100)
+    with pytest.raises(ConfigError, match="cannot be upgraded: file is not a database"):
+        upgrade(f"sqlite:///{tmp_path}/sluss.db")
+
+
+def test_state_directory_is_its_owners_alone(engine, tmp_path):
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+
+
+def test_upgrade_keeps_what_is_there(engine):
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO failures VALUES ('x', 1, 1)"))
+    upgrade(str(engine.url))
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM failures")).scalar_one() == 1
+
+
+# Transactions
+
+
+async def test_what_is_written_before_a_returned_error_is_kept_and_before_a_raised_one_is_not(world):
+    def returns(tx):
+        tx.attempts.fail("returned", world.clock.now)
+        return NotFound("said after the commit")
+
+    def raises(tx):
+        tx.attempts.fail("raised", world.clock.now)
+        raise NotFound("rolled back")
+
+    for work in (returns, raises):
+        with pytest.raises(NotFound):
+            await world.store.run(work)
+    assert [row["subject"] for row in world.sql("SELECT subject FROM failures")] == ["returned"]
+
+
+async def test_transaction_ends_even_if_its_caller_goes_away(world):
+    begun, go = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def work(tx):
+        tx.attempts.fail("x", world.clock.now)
+        loop.call_soon_threadsafe(begun.set)
+        asyncio.run_coroutine_threadsafe(go.wait(), loop).result()
+
+    task = asyncio.create_task(world.store.run(work))
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    go.set()
+    assert (await world.store.run(lambda tx: tx.attempts.failures("x")))[0] == 1
+
+
+async def test_transactions_run_one_at_a_time(world):
+    running, most = 0, 0
+
+    def work(tx):
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        tx.attempts.fail("x", world.clock.now)
+        running -= 1
+
+    await asyncio.gather(*(world.store.run(work) for _ in range(50)))
+    assert most == 1
+    assert (await world.store.run(lambda tx: tx.attempts.failures("x")))[0] == 50
+
+
+async def test_error_of_the_database_shows_no_values(world):
+    def work(tx):
+        tx.attempts._c.execute(text("INSERT INTO sessions VALUES (:a)"), {"a": "secret value"})
+
+    with pytest.raises(OperationalError) as error:
+        await world.store.run(work)
+    assert "secret value" not in str(error.value)
+
+
+def test_commits_are_on_the_disk_references_hold_and_deleted_rows_are_wiped(engine):
+    with engine.connect() as connection:
+        found = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
+            for name in ("journal_mode", "synchronous", "foreign_keys", "secure_delete")
+        }
+    assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "secure_delete": 1}
+
+
+def test_writer_waits_for_nobody_halfway(engine):
+    other = sqlite3.connect(engine.url.database, isolation_level=None, timeout=0)
+    with engine.begin(), pytest.raises(sqlite3.OperationalError, match="locked"):
+        other.execute("BEGIN IMMEDIATE")  # the write lock is there before the first statement
+    other.close()
+
+
+# Personal data
+
+
+async def test_file_shows_no_person_meeting_link_or_code(tmp_path):
+    async with build(tmp_path, durable=False) as world:
+        organiser, session = await world.signed_in()
+        meeting = await world.meeting(organiser, ANNA, BERTIL)
+        link = world.link()
+        ticket = await world.ticket(link)
+        await world.authenticate(ticket.token, ticket.room)
+        enrolment = (await world.services.organisers.add("Olle Ohlsson", "olle@example.org")).rpartition("/")[2]
+        await world.services.participation.send_code(world.link(BERTIL[1]), BROWSER, Purpose.VIEW, "sv", "192.0.2.7")
+        await world.services.meetings.resend(
+            organiser, (await world.services.meetings.view(organiser, meeting.id)).participants[1].invitation.id
+        )  # waits in the outbox, link and all
+        shown = [text for _, text in (*world.mail.sent, *world.sms.sent)]
+        secrets = [
+            *(value for person in (ANNA, BERTIL) for value in person[:2]),
+            *("Lindberg", "anna@", MOBILE, MOBILE[1:], "701740606", organiser.name, organiser.email, "Ohlsson"),
+            *("Budget", "Öppning", "Siffror", link, enrolment, session, BROWSER, world.totp.secret, ticket.token),
+            *("192.0.2.7", "personlig länk", "Personlig", *shown),
+        ]
+        codes = [world.code()]
+        content = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert len(content) > 50_000
+    for secret in secrets:
+        for encoding in ("utf-8", "utf-16-le"):
+            assert secret.encode(encoding) not in content, secret
+    for code in codes:
+        assert f'"{code}'.encode() not in content
+        assert f"{code} ".encode() not in content
+    assert meeting.room.encode() in content  # what is not personal can be found: the search works
+
+
+async def test_message_handed_over_is_forgotten(world):
+    organiser, _ = await world.signed_in()
+    await world.meeting(organiser)
+    assert world.sql("SELECT message FROM outbox") == [{"message": b""}]
+
+
+def test_sealed_field_opens_in_its_own_place_only():
+    sealer = Sealer(field_key(MASTER))
+    sealed = sealer.seal("Anna", "invitations.name", "a")
+    assert sealer.open(sealed, "invitations.name", "a") == "Anna"
+    for place in (("invitations.email", "a"), ("invitations.name", "b"), ("invitations.name", ""), ("", "")):
+        with pytest.raises(SealBrokenError):
+            sealer.open(sealed, *place)
+
+
+def test_altered_field_and_field_under_another_key_are_refused():
+    sealer = Sealer(field_key(MASTER))
+    sealed = sealer.seal("Anna", "invitations.name", "a")
+    for position in range(len(sealed)):
+        altered = sealed[:position] + bytes([sealed[position] ^ 1]) + sealed[position + 1 :]
+        with pytest.raises(SealBrokenError):
+            sealer.open(altered, "invitations.name", "a")
+    for short in (b"", sealed[:4], sealed[:16], sealed[:-1]):
+        with pytest.raises(SealBrokenError):
+            sealer.open(short, "invitations.name", "a")
+    with pytest.raises(SealBrokenError, match="sealed under key"):
+        Sealer(field_key(bytes(32))).open(sealed, "invitations.name", "a")
+
+
+def test_same_text_is_sealed_differently_each_time():
+    sealer = Sealer(field_key(MASTER))
+    assert len({sealer.seal("Anna", "x.y") for _ in range(20)}) == 20
+
+
+async def test_number_moved_to_another_person_is_refused(world):
+    organiser, _ = await world.signed_in()
+    await world.meeting(organiser, ANNA, BERTIL)
+    (bertils,) = world.sql("SELECT mobile FROM invitations WHERE role = 'participant' ORDER BY rowid DESC LIMIT 1")
+    world.sql("UPDATE invitations SET mobile = ?", bertils["mobile"])
+    with pytest.raises(SealBrokenError):
+        await world.services.participation.send_code(world.link(), BROWSER, Purpose.VIEW, "sv", "192.0.2.7")
+
+
+def test_one_master_key_gives_each_use_a_key_of_its_own():
+    keys = {field_key(MASTER), form_key(MASTER), Hasher(MASTER)._key, MASTER}
+    assert len(keys) == 4
+    assert field_key(MASTER) != field_key(bytes(32))
+
+
+@given(st.lists(st.text()), st.lists(st.text()))
+def test_hashes_of_different_parts_differ(one, other):
+    hasher = Hasher(MASTER)
+    assert (hasher.digest("use", *one) == hasher.digest("use", *other)) == (one == other)
+    assert hasher.matches(hasher.digest("use", *one), "use", *one)
+    assert not hasher.matches(hasher.digest("another", *one), "use", *one)
+
+
+def test_hashes_need_the_master_key():
+    assert Hasher(MASTER).digest("link", "x") != Hasher(bytes(32)).digest("link", "x")
