@@ -1,7 +1,11 @@
 """Fixtures of the unit tests."""
 
 import pytest_asyncio
+from hypothesis import settings
 from tests.unit.world import build
+
+settings.register_profile("sluss", deadline=None, database=None)  # a busy machine is slow, and leaves nothing behind
+settings.load_profile("sluss")
 
 
 @pytest_asyncio.fixture
