@@ -41,7 +41,8 @@ class HttpSms:
         self._client, self._url, self._method = client, url, method
         self._headers = {name: value.replace("{password}", password or "") for name, value in (headers or {}).items()}
         self._json, self._form = json, form
-        self._auth = aiohttp.BasicAuth(username, password or "") if username else None
+        if username:
+            self._headers["Authorization"] = aiohttp.encode_basic_auth(username, password or "")
 
     async def send(self, to: str, text: str) -> None:
         """Any 2xx is taken as handed over; redirects are not followed."""
@@ -53,7 +54,6 @@ class HttpSms:
                 headers=self._headers,
                 json=_fill(self._json, filled) if self._json else None,
                 data=_fill(self._form, filled) if self._form else None,
-                auth=self._auth,
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS),
             ) as response:
