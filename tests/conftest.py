@@ -15,6 +15,14 @@ from tests.hosts.provision import Play, play
 NAMES = ("portal.sluss.test", "meet.sluss.test", "outbox.sluss.test")
 
 
+ORDER = ("unit", "attacks", "hosts", "browser")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run what is quick first and browsers last: Playwright's loop stays, and asyncio's tests want their own."""
+    items.sort(key=lambda item: ORDER.index(item.path.relative_to(Path(__file__).parent).parts[0]))
+
+
 @dataclass(frozen=True)
 class Server:
     """A host that `playbooks/site.yml` has made a Sluss, as the world sees it and as its root does."""

@@ -91,7 +91,7 @@ class Participant:
     def ask_and_type_code(self, ask: str, then: str) -> None:
         before = len(self.outbox.messages("sms", self.number))
         self.page.get_by_role("button", name=ask).click()
-        self.page.get_by_label("Code from the SMS").fill(self.outbox.code(self.number, before))
+        self.page.locator("input[autocomplete=one-time-code]").fill(self.outbox.code(self.number, before))
         self.page.get_by_role("button", name=then).click()
 
     def see_invitation(self) -> None:

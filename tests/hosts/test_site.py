@@ -149,6 +149,7 @@ def test_configuration_is_what_its_own_program_accepts(host, command):
 
 
 def test_bridge_at_rest_takes_less_than_90_mb(host):
+    host.run("systemctl restart sluss-bridge")
     pid = host.run("systemctl show -P MainPID sluss-bridge").stdout.strip()
     resident = int(re.search(r"VmRSS:\s+(\d+) kB", host.run(f"cat /proc/{pid}/status").stdout)[1])
     assert resident < 90 * 1024
