@@ -136,8 +136,9 @@ def down() -> None:
         restore_forwarding()
         for path in (path for pattern in OURS for path in CACHE.glob(pattern)):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    with contextlib.suppress(OSError):  # somebody keeps other things there
-        CACHE.rmdir()
+    for folder in (Path.home() / ".ansible/tmp", Path.home() / ".ansible", CACHE):
+        with contextlib.suppress(OSError):  # somebody keeps other things there
+            folder.rmdir()
     print(f"The demo is gone: host, network, names, keys, image and Python environment ({CACHE}).")
     print("Debian packages that it installed stay, since others may need them by now; apt-get can remove them.")
 
