@@ -24,10 +24,9 @@ def configure(level: str, form: Literal["json", "text"], registry: CollectorRegi
         # Plain tracebacks: the richer ones print local variables, and those are links and codes.
         structlog.processors.format_exc_info,
     ]
-    render: structlog.types.Processor = (
-        structlog.processors.JSONRenderer(ensure_ascii=False)
-        if form == "json"
-        else structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False)
+    logfmt = structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False)
+    render: list[structlog.types.Processor] = (
+        [structlog.processors.JSONRenderer()] if form == "json" else [_escape, logfmt]
     )
     structlog.configure(
         processors=[count, *common, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -39,7 +38,7 @@ def configure(level: str, form: Literal["json", "text"], registry: CollectorRegi
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=common,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
         )
     )
     root = logging.getLogger()
@@ -48,3 +47,11 @@ def configure(level: str, form: Literal["json", "text"], registry: CollectorRegi
     # At DEBUG slixmpp prints whole stanzas, tickets included; aiohttp's access log prints paths, links included.
     logging.getLogger("slixmpp").setLevel(logging.WARNING)
     logging.getLogger("aiohttp.access").disabled = True
+
+
+def _escape(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Write what a terminal would obey as an escape, so that it can be read without harm."""
+    for key, value in event.items():
+        if isinstance(value, str) and not value.isprintable():
+            event[key] = value.encode("unicode_escape").decode("ascii")
+    return event
