@@ -1,6 +1,9 @@
 """A personal link alone: it opens nothing, confirms nothing, and a dead one cannot be told from one that never was."""
 
+from contextlib import suppress
+
 import pytest
+from sqlalchemy import event
 from tests.unit.world import ANNA, BROWSER, MOBILE, OTHER_BROWSER, World
 
 from sluss.domain.assurance import Purpose
@@ -147,6 +150,34 @@ async def test_dead_link_looks_like_a_wrong_one_and_like_a_live_one(here, dead, 
     await p.not_me(link, TOLD)
 
 
+@pytest.mark.parametrize("dead", [wrong, withdrawn])
+async def test_database_is_asked_the_same_of_a_dead_link_as_of_a_live_one(here, dead):
+    world, organiser, meeting = here
+    dead_link = await dead(world, organiser, meeting)
+    await world.meeting(organiser)
+    links = [dead_link, world.link()]
+    asked: list[str] = []
+    event.listen(
+        world.store.engine, "before_cursor_execute", lambda _c, _cursor, statement, *_: asked.append(statement)
+    )
+    p, t = world.services.participation, world.services.tickets
+    for verb in (
+        lambda link: p.look(link, BROWSER),
+        lambda link: t.for_participant(link, BROWSER),
+        lambda link: world.services.admission.here_for_participant(link, BROWSER),
+        lambda link: p.send_code(link, BROWSER, Purpose.VIEW, "sv", TOLD),
+        lambda link: p.verify(link, BROWSER, Purpose.VIEW, "000000", TOLD),
+    ):
+        seen = []
+        for link in links:
+            asked.clear()
+            with suppress(NotVerified):
+                await verb(link)
+            seen.append(list(asked))
+        assert seen[0] == seen[1]
+        assert seen[0]
+
+
 @pytest.mark.parametrize("starts_in", [10, 600])
 async def test_ticket_is_refused_alike_whether_link_is_wrong_or_live_and_meeting_open_or_not(world, starts_in):
     organiser, _ = await world.signed_in()
@@ -275,3 +306,22 @@ async def test_participants_stay_in_the_order_they_were_written(world):
     people = [(f"Person {n}", f"p{n}@example.org", ANNA[2]) for n in range(12)]
     meeting = await world.meeting(organiser, *people)
     assert [s.invitation.name for s in await statuses(world, organiser, meeting)] == [name for name, *_ in people]
+
+
+@pytest.mark.parametrize("shut", [withdrawn, put_out, not_me])
+async def test_closing_an_invitation_leaves_nothing_that_works_by_any_rule(here, shut):
+    world, organiser, meeting = here
+    await world.ticket(world.link())
+    await shut(world, organiser, meeting)
+    assert world.sql("SELECT DISTINCT dead FROM tickets") == [{"dead": 1}]
+    assert world.sql("SELECT DISTINCT session_hash FROM verifications") == [{"session_hash": ""}]
+    assert world.sql("SELECT id FROM outbox WHERE invitation_id IS NOT NULL AND due_at IS NOT NULL") == []
+
+
+async def test_closed_state_alone_is_enough(here):
+    world, _, _ = here
+    link = world.link()
+    await world.ticket(link)
+    world.sql("UPDATE invitations SET state = 'withdrawn' WHERE role = 'participant'")
+    with pytest.raises(NotVerified):
+        await world.services.tickets.for_participant(link, BROWSER)

@@ -158,10 +158,12 @@ class Participation:
 
     def _verified(self, tx: Transaction, link: str, session: str, now: datetime) -> tuple[Invitation, Meeting] | None:
         """The live invitation behind a link that this browser may see, because of a verification for either purpose."""
-        invitation, meeting = self._accepting(tx, self._g.link_hash(link))
+        link_hash, session_hash = self._g.link_hash(link), self._g.session_hash(session)
+        if not tx.verifications.any_of(link_hash, session_hash):
+            return None
+        invitation, meeting = self._accepting(tx, link_hash)
         if invitation is None or meeting is None:
             return None
-        session_hash = self._g.session_hash(session)
         accepted = sensitivity_class(meeting.sensitivity).accepted
         for purpose in Purpose:
             verification = tx.verifications.latest(invitation.id, session_hash, purpose)
@@ -178,9 +180,9 @@ class Participation:
     def _accepting(tx: Transaction, link_hash: str) -> tuple[Invitation | None, Meeting | None]:
         """The live invitation whose class accepts SMS, with its meeting; (None, None) for every other link."""
         invitation = tx.invitations.by_link(link_hash)
+        meeting = tx.meetings.get(invitation.meeting_id if invitation else "")  # asked either way: it takes time
         if invitation is None or invitation.state is not InvitationState.LIVE:
             return None, None
-        meeting = tx.meetings.get(invitation.meeting_id)
         if meeting is None or Method.SMS not in sensitivity_class(meeting.sensitivity).accepted:
             return None, None
         return invitation, meeting

@@ -45,7 +45,10 @@ class Tickets:
         now, jti = self._g.clock(), new_id()
 
         def work(tx: Transaction) -> tuple[Invitation, Meeting, Verification] | SlussError:
-            invitation = tx.invitations.by_link(self._g.link_hash(link))
+            link_hash = self._g.link_hash(link)
+            if not tx.verifications.any_of(link_hash, self._g.session_hash(session)):
+                return NotVerified("nobody verified with this link in this browser")
+            invitation = tx.invitations.by_link(link_hash)
             if invitation is None:
                 return NotVerified("no such link")
             return self._issue(tx, invitation, session, jti, now)

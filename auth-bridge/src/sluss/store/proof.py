@@ -8,7 +8,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from sluss.domain.assurance import Method, Purpose
 from sluss.store.rows import instant, seconds
-from sluss.store.schema import challenges, sent_codes, verifications
+from sluss.store.schema import challenges, invitations, sent_codes, verifications
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +111,15 @@ class VerificationRepository:
             & (verifications.c.session_hash == session_hash)
             & (verifications.c.purpose == purpose.value)
         )
+
+    def any_of(self, link_hash: str, session_hash: str) -> bool:
+        """Whether this browser was ever verified for this link. Takes the same for every link where it was not."""
+        query = (
+            select(verifications.c.id)
+            .join(invitations)
+            .where(verifications.c.session_hash == session_hash, invitations.c.link_hash == link_hash)
+        )
+        return self._c.execute(query.limit(1)).first() is not None
 
     def seen_by(self, invitation_id: str) -> Verification | None:
         """The newest `view` verification from any browser: who saw the invitation."""
