@@ -1,6 +1,10 @@
 """Fixtures of the unit tests."""
 
+import logging
+
+import pytest
 import pytest_asyncio
+import structlog
 from hypothesis import settings
 from tests.unit.world import build
 
@@ -13,3 +17,16 @@ async def world(tmp_path):
     """A whole installation, see world.py."""
     async with build(tmp_path, durable=False) as built:
         yield built
+
+
+@pytest.fixture(autouse=True)
+def log_as_before():
+    """Commands and the bridge configure the whole process's log; the next test shall not notice."""
+    loggers = [logging.getLogger(name) for name in (None, "slixmpp", "aiohttp.access")]
+    before = [(logger, logger.handlers[:], logger.level, logger.disabled) for logger in loggers]
+    configuration = structlog.get_config()
+    yield
+    for logger, handlers, level, disabled in before:
+        logger.handlers, logger.disabled = handlers, disabled
+        logger.setLevel(level)
+    structlog.configure(**configuration)
