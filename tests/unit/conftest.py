@@ -22,11 +22,11 @@ async def world(tmp_path):
 @pytest.fixture(autouse=True)
 def log_as_before():
     """Commands and the bridge configure the whole process's log; the next test shall not notice."""
-    loggers = [logging.getLogger(name) for name in (None, "slixmpp", "aiohttp.access")]
-    before = [(logger, logger.handlers[:], logger.level, logger.disabled) for logger in loggers]
+    loggers = [logging.getLogger(name) for name in (None, "slixmpp", "aiohttp.access", "aiohttp.server")]
+    before = [(x, x.handlers[:], x.filters[:], x.level, x.disabled) for x in loggers]
     configuration = structlog.get_config()
     yield
-    for logger, handlers, level, disabled in before:
-        logger.handlers, logger.disabled = handlers, disabled
+    for logger, handlers, filters, level, disabled in before:
+        logger.handlers, logger.filters, logger.disabled = handlers, filters, disabled
         logger.setLevel(level)
     structlog.configure(**configuration)

@@ -212,6 +212,35 @@ async def test_serve_is_ready_at_once_without_a_gate_small_and_ends_when_told(co
         assert "STOPPING=1" in await until(told, "STOPPING=1")
 
 
+FORM = (
+    b"POST /i/secret-link/verify HTTP/1.1\r\nHost: portal.sluss.test\r\nContent-Type: application/x-www-form-urlencoded"
+)
+UNREADABLE = [
+    b"GET /i/secret-link HTTP/9.9\r\n\r\n",
+    b"GET /i/secret-link \x01 HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET /i/" + b"secret-link" * 2000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET http://[::secret-link/ HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: portal.sluss.test\r\nCookie: __Host-sluss=secret-session\x01\r\n\r\n",
+    b"POST /i/secret-link/code HTTP/1.1\r\nHost: portal.sluss.test\r\nTransfer-Encoding: chunked\r\n\r\nsecret\r\n",
+    FORM + b"; charset=secret\r\nContent-Length: 8\r\n\r\na=secret",
+    FORM + b"\r\nContent-Length: 8\r\n\r\nsecret=\xff",
+]
+
+
+async def test_request_that_cannot_be_read_is_refused_and_not_in_the_log(config, tmp_path):
+    async with served(config, tmp_path) as (process, _):
+        port = port_in(await logged(process, b"event=listening"), "portal")
+        for request in UNREADABLE:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(request)
+            assert b" 400 " in (await asyncio.wait_for(reader.readline(), 10)), request[:40]
+            writer.close()
+        process.terminate()
+        _, log = await asyncio.wait_for(process.communicate(), 10)
+        assert b"Error handling request from 127.0.0.1: BadStatusLine" in log
+        assert b"secret" not in log
+
+
 async def test_serve_is_not_ready_while_nothing_answers_for_prosody(config, tmp_path):
     config[0]["gate"]["enabled"] = True
     with socket.create_server(("127.0.0.1", 0)) as closed:

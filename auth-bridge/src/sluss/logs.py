@@ -47,11 +47,21 @@ def configure(level: str, form: Literal["json", "text"], registry: CollectorRegi
     # At DEBUG slixmpp prints whole stanzas, tickets included; aiohttp's access log prints paths, links included.
     logging.getLogger("slixmpp").setLevel(logging.WARNING)
     logging.getLogger("aiohttp.access").disabled = True
+    server = logging.getLogger("aiohttp.server")
+    server.filters = [_without_request]
 
 
 def _escape(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Write what a terminal would obey as an escape, so that it can be read without harm."""
+    """Write what a terminal would obey as an escape; the renderer does so with line ends alone."""
     for key, value in event.items():
-        if isinstance(value, str) and not value.isprintable():
-            event[key] = value.encode("unicode_escape").decode("ascii")
+        if isinstance(value, str):
+            event[key] = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in value)
     return event
+
+
+def _without_request(record: logging.LogRecord) -> bool:
+    """Keep of a request that aiohttp could not read what was wrong: its text has lines with links and cookies."""
+    if record.exc_info and record.exc_info[0]:
+        record.msg = f"{record.getMessage()}: {record.exc_info[0].__name__}"
+        record.args = record.exc_info = None
+    return True

@@ -175,7 +175,10 @@ async def csrf(request: web.Request, handler: Handler) -> web.StreamResponse:
     if token is None:
         if request.content_type != _FORM:
             raise Forbidden("neither a form nor a token")
-        token = str((await request.post()).get(CSRF_FIELD, ""))
+        try:
+            token = str((await request.post()).get(CSRF_FIELD, ""))
+        except (LookupError, ValueError):  # a character set nobody knows, or text that is not of it
+            raise web.HTTPBadRequest from None
     if not csrf_matches(request, token):
         raise Forbidden("form token does not belong to this session")
     return await handler(request)
