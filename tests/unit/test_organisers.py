@@ -136,6 +136,9 @@ async def test_session_value_changes_at_sign_in_and_the_old_one_opens_nothing(wo
     assert session != BROWSER
     with pytest.raises(SignInRequired):
         await world.services.organisers.current(BROWSER)
+    world.clock.forward(seconds=30)
+    with pytest.raises(SignInRequired):
+        await code(world)  # the password given before is used up
     assert session not in str(world.sql("SELECT * FROM sessions"))
 
 

@@ -282,6 +282,8 @@ async def test_ticket_does_not_open_another_meetings_room(held):
     world, ticket = held
     other = await world.meeting(world.organiser_now)
     assert await refusal(world, ticket.token, other.room) is Refusal.WRONG_ROOM
+    misnamed = forged(world, ticket, room=other.room)
+    assert await refusal(world, misnamed, ticket.room) is Refusal.WRONG_ROOM
     everywhere = forged(world, ticket, room=other.room)  # even signed by us: what was issued counts
     assert await refusal(world, everywhere, other.room) is Refusal.WRONG_ROOM
 
