@@ -181,5 +181,5 @@ def test_the_whole_story_in_a_browser(host, people, outbox, picture):  # noqa: P
     expect(here).to_have_count(2)
 
     organiser.page.goto(meeting_url)
-    expect(organiser.page.get_by_text("put out").first).to_be_visible()
+    expect(organiser.page.get_by_text("put out", exact=True)).to_be_visible()
     picture(organiser.page, "10-organiser-sees-the-status")
