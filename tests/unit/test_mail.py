@@ -166,8 +166,9 @@ async def test_certificate_of_another_name_or_of_nobody_known_is_refused(authori
 
 
 async def test_relay_without_starttls_gets_neither_mail_nor_password(relay):
-    with pytest.raises(DeliveryFailed):
-        await send(relay, "starttls", username="sluss", password="right")
+    for login in ({}, {"username": "sluss", "password": "right"}):
+        with pytest.raises(DeliveryFailed):
+            await send(relay, "starttls", **login)
     assert (relay.received, relay.logins) == ([], [])
 
 
