@@ -208,6 +208,9 @@ class World:
         return who.username
 
 
+_LENT: dict[str, object] = {}
+
+
 @cache
 def _beginning() -> tuple[bytes, TicketKeys]:
     """A new database and its first ticket key, made once: migrations and RSA take time."""
@@ -229,6 +232,8 @@ async def build(directory: Path, *, durable: bool = True) -> AsyncIterator[World
     store = Store(f"sqlite:///{database}", Sealer(field_key(MASTER)))
     if not durable:
         event.listen(store.engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
+        for name in ("dialect", "_compiled_cache"):  # SQL that was compiled for one test serves the next
+            setattr(store.engine, name, _LENT.setdefault(name, getattr(store.engine, name)))
     worker = OutboxWorker(store, mail, sms, clock)
     site = Site("Demo", f"https://{PORTAL}", PORTAL, MEET, "sv")
     ground = Ground(store, clock, Hasher(MASTER), site, worker.wake)
