@@ -58,6 +58,7 @@ def test_portal_and_meeting_host_answer_with_the_certificate_of_the_own_authorit
     assert get(host, f"{host.outbox_url}/messages.json")[0] == 200
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
 def test_old_tls_is_refused(host, version):
     old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
