@@ -21,7 +21,7 @@ from sluss.config import load_credentials, load_settings
 from sluss.domain.errors import ConfigError
 from sluss.store.database import upgrade
 
-SLUSS = Path(sys.executable).parent / "sluss"
+SLUSS = (sys.executable, "-m", "sluss.cli")
 MAX_RSS = 90 * 2**20
 
 
@@ -152,7 +152,7 @@ async def served(config, tmp_path):
         "CREDENTIALS_DIRECTORY": str(folder / "credentials"),
     }
     process = await asyncio.create_subprocess_exec(
-        SLUSS, "--config", path, "serve", env=environ, stderr=asyncio.subprocess.PIPE
+        *SLUSS, "--config", path, "serve", env=environ, stderr=asyncio.subprocess.PIPE
     )
     try:
         yield process, told

@@ -13,20 +13,21 @@ from sluss.keyring.tickets import TicketKeys
 REMOVED = object()
 WRONG = [
     ("organisation", REMOVED, "is missing"),
-    ("organisation", 5, "string"),
-    ("organisation", "", "at least 1"),
+    ("organisation", 5, "`str`"),
+    ("organisation", "", ">= 1"),
     ("colour", "red", "is not a setting"),
     ("gate.colour", "red", "is not a setting"),
-    ("gate.port", "many", "integer"),
-    ("gate.port", 0, "greater than or equal to 1"),
-    ("gate.enabled", "perhaps", "boolean"),
+    ("gate.port", "many", "`int`"),
+    ("gate.port", 0, ">= 1"),
+    ("gate.enabled", "perhaps", "`bool`"),
     ("gate", REMOVED, "is missing"),
-    ("mail.security", "ssl", "'none', 'starttls' or 'tls'"),
+    ("mail.security", "ssl", "none or starttls or tls"),
     ("mail.sender", REMOVED, "is missing"),
     ("mail.sender", "nobody", "must be an address such as"),
     ("sms.kind", "pigeon", "kind"),
     ("sms.kind", REMOVED, "kind"),
     ("sms.url", "ftp://x", "match"),
+    ("sms.method", "GET", "must be POST or PUT"),
     ("sms.url", REMOVED, "is missing"),
     ("sms.colour", "red", "is not a setting"),
     ("listen.portal", "8600", "such as 127.0.0.1:8600"),
@@ -34,8 +35,8 @@ WRONG = [
     ("trusted_proxies", ["everybody"], "IPv4 or IPv6"),
     ("database", "postgresql://x", "match"),
     ("default_region", "Sweden", "match"),
-    ("default_locale", "de", "'sv' or 'en'"),
-    ("log.level", "loud", "'debug'"),
+    ("default_locale", "de", "must be sv or en"),
+    ("log.level", "loud", "debug or info"),
     *(
         ("portal", origin, "must be an origin such as")
         for origin in (
@@ -109,12 +110,12 @@ def test_file_that_is_missing_or_no_text_is_one_line(tmp_path):
 def test_settings_are_read_as_written(tmp_path):
     settings = load_settings(written(tmp_path, valid(tmp_path) | {"portal": "https://PORTAL.sluss.test/"}))
     assert (settings.portal, settings.meet_host) == ("https://portal.sluss.test", "meet.sluss.test")
-    assert settings.sms.json_ == {"to": "{to}", "text": "{text}"}
+    assert settings.sms.json == {"to": "{to}", "text": "{text}"}
 
 
 def test_settings_cannot_be_changed_afterwards(tmp_path):
     settings = load_settings(written(tmp_path, valid(tmp_path)))
-    with pytest.raises(ValueError, match="frozen"):
+    with pytest.raises(AttributeError, match="immutable"):
         settings.portal = "https://evil.example"
 
 
@@ -129,16 +130,16 @@ def read(folder, settings=None):
 
 def test_secrets_are_read_and_shown_nowhere(tmp_path):
     found = read(tmp_path)
-    assert found.master_key.get_secret_value() == MASTER
-    assert found.component_secret.get_secret_value() == COMPONENT_SECRET
-    assert TicketKeys({name: pem.get_secret_value() for name, pem in found.ticket_keys.items()}).active_kid
-    for shown in (repr(found), str(found), f"{found.model_dump()}", found.model_dump_json()):
+    assert found.master_key == MASTER
+    assert found.component_secret == COMPONENT_SECRET
+    assert TicketKeys(found.ticket_keys).active_kid
+    for shown in (repr(found), str(found), f"{found}"):
         for secret in (COMPONENT_SECRET, SMS_PASSWORD, SMTP_PASSWORD, "PRIVATE KEY", MASTER.hex(), repr(MASTER)):
             assert secret not in shown
 
 
 def test_keys_do_not_show_themselves(tmp_path):
-    keys = TicketKeys({name: pem.get_secret_value() for name, pem in read(tmp_path).ticket_keys.items()})
+    keys = TicketKeys(read(tmp_path).ticket_keys)
     assert "PRIVATE" not in f"{keys!r} {vars(keys)}"
 
 
@@ -213,7 +214,7 @@ def test_ticket_keys_must_be_there_and_the_directory_named(tmp_path):
 )
 def test_ticket_keys_that_cannot_sign_are_named(tmp_path, files, what):
     (good,) = read(tmp_path).ticket_keys.values()
-    contents = {"good": good.get_secret_value(), "rubbish": b"-----BEGIN-----", "weak": WEAK, "ec": EC}
+    contents = {"good": good, "rubbish": b"-----BEGIN-----", "weak": WEAK, "ec": EC}
     with pytest.raises(ConfigError, match=what) as error:
         TicketKeys({name: contents[content] for name, content in files.items()})
     assert str(error.value).startswith("ticket-keys: ")

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -93,11 +94,11 @@ async def services_of(
     settings: Settings, credentials: Credentials, clock: Clock = utc_now
 ) -> AsyncIterator[tuple[Services, Store]]:
     """The verbs alone, for admin commands: no listener, no gate; the running bridge sends what is queued."""
-    master = credentials.master_key.get_secret_value()
+    master = credentials.master_key
     store = _open_store(settings, master)
     try:
         ground = _ground(settings, store, master, clock, lambda: None)
-        yield _services(ground, _ticket_keys(credentials), _NoDoor, gate=False), store
+        yield _services(ground, TicketKeys(credentials.ticket_keys), _NoDoor, gate=False), store
     finally:
         store.close()
 
@@ -112,8 +113,8 @@ async def running(
 ) -> AsyncIterator[Bridge]:
     """Everything, opened in the order store → clients → services → gate → pages. Raises `ConfigError`."""
     registry = registry or CollectorRegistry()
-    master = credentials.master_key.get_secret_value()
-    keys = _ticket_keys(credentials)
+    master = credentials.master_key
+    keys = TicketKeys(credentials.ticket_keys)
     mail = _mail(settings, credentials)
     async with AsyncExitStack() as stack:
         store = _open_store(settings, master)
@@ -129,7 +130,7 @@ async def running(
         services = _services(ground, keys, door, gate=settings.gate.enabled)
         if settings.gate.enabled:
             link = settings.gate
-            secret = credentials.component_secret.get_secret_value()
+            secret = credentials.component_secret
             gate = Gate(link.component, link.host, link.port, secret, settings.meet_host, services.admission)
             await gate.start()
             stack.push_async_callback(gate.stop)
@@ -211,19 +212,15 @@ def _services(ground: Ground, keys: TicketKeys, door: Callable[[], Door], *, gat
     )
 
 
-def _ticket_keys(credentials: Credentials) -> TicketKeys:
-    return TicketKeys({name: pem.get_secret_value() for name, pem in credentials.ticket_keys.items()})
-
-
 def _mail(settings: Settings, credentials: Credentials) -> SmtpMail:
-    mail, password = settings.mail, credentials.smtp_password
+    mail = settings.mail
     return SmtpMail(
         mail.host,
         mail.port,
         security=mail.security,
         sender=mail.sender,
         username=mail.username,
-        password=password.get_secret_value() if password else None,
+        password=credentials.smtp_password,
     )
 
 
@@ -236,10 +233,10 @@ def _sms(settings: Settings, credentials: Credentials, client: aiohttp.ClientSes
         chosen.url,
         method=chosen.method,
         headers=chosen.headers,
-        json=chosen.json_,
+        json=chosen.json,
         form=chosen.form,
         username=chosen.username,
-        password=credentials.sms_password.get_secret_value() if credentials.sms_password else None,
+        password=credentials.sms_password,
     )
 
 
@@ -250,7 +247,7 @@ def _portal_settings(settings: Settings, master: bytes) -> PortalSettings:
         meet_origin=settings.meet,
         meet_host=settings.meet_host,
         jitsi=settings.jitsi,
-        trusted_proxies=settings.trusted_proxies,
+        trusted_proxies=tuple(map(ip_address, settings.trusted_proxies)),
         default_locale=settings.default_locale,
         default_region=settings.default_region,
         csrf_key=form_key(master),

@@ -70,7 +70,7 @@ def check(path: Path, without_credentials: bool) -> None:
     settings = load_settings(path)
     if not without_credentials:
         credentials = load_credentials(settings)
-        TicketKeys({name: pem.get_secret_value() for name, pem in credentials.ticket_keys.items()})
+        TicketKeys(credentials.ticket_keys)
     click.echo("ok")
 
 

@@ -3,24 +3,18 @@
 import base64
 import binascii
 import os
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from email.headerregistry import Address
 from email.utils import parseaddr
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self, get_args, get_type_hints
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    IPvAnyAddress,
-    SecretBytes,
-    SecretStr,
-    ValidationError,
-)
+from msgspec import Meta, Struct, ValidationError, convert
 
 from sluss.domain.errors import ConfigError
 
@@ -28,49 +22,72 @@ DEFAULT_PATH = Path("/etc/sluss/sluss.yml")
 MASTER_KEY_BYTES = 32
 
 
-def _origin(value: str) -> str:
-    url = urlsplit(value)
-    if not url.hostname or url.username is not None or value.rstrip("/").lower() != f"https://{url.netloc}".lower():
-        msg = "must be an origin such as https://meet.example.org"
-        raise ValueError(msg)
-    return value.rstrip("/").lower()
+class Origin(str):
+    """A web origin, `https://host`, in lower case. Raises `ValueError` for anything else."""
+
+    __slots__ = ()
+
+    def __new__(cls, value: str) -> Self:
+        """Check and normalise."""
+        url = urlsplit(value)
+        if not url.hostname or url.username is not None or value.rstrip("/").lower() != f"https://{url.netloc}".lower():
+            raise ValueError("must be an origin such as https://meet.example.org")
+        return super().__new__(cls, value.rstrip("/").lower())
 
 
-def _endpoint(value: str) -> str:
-    host, _, port = value.rpartition(":")
-    if not host or not port.isdigit() or not 0 <= int(port) < 65536:
-        msg = "must be an address and a port such as 127.0.0.1:8600"
-        raise ValueError(msg)
-    return value
+class Endpoint(str):
+    """Where to listen: `address:port`. Raises `ValueError` for anything else."""
+
+    __slots__ = ()
+
+    def __new__(cls, value: str) -> Self:
+        """Check."""
+        host, _, port = value.rpartition(":")
+        if not host or not port.isdigit() or not 0 <= int(port) < 65536:
+            raise ValueError("must be an address and a port such as 127.0.0.1:8600")
+        return super().__new__(cls, value)
 
 
-def _sender(value: str) -> str:
-    name, address = parseaddr(value)
-    try:
-        Address(name, addr_spec=address)
-    except (ValueError, IndexError):
-        msg = "must be an address such as Sluss <no-reply@example.org>"
-        raise ValueError(msg) from None
-    return value
+class Sender(str):
+    """Whom mail is from: `Name <address>` or an address (RFC 5322). Raises `ValueError` for anything else."""
+
+    __slots__ = ()
+
+    def __new__(cls, value: str) -> Self:
+        """Check."""
+        name, address = parseaddr(value)
+        try:
+            Address(name, addr_spec=address)
+        except (ValueError, IndexError):
+            raise ValueError("must be an address such as Sluss <no-reply@example.org>") from None
+        return super().__new__(cls, value)
 
 
-Origin = Annotated[str, AfterValidator(_origin)]
-Endpoint = Annotated[str, AfterValidator(_endpoint)]
-Port = Annotated[int, Field(ge=1, le=65535)]
+class Proxy(str):
+    """The IP address of a proxy whose X-Forwarded-For is believed. Raises `ValueError` for anything else."""
+
+    __slots__ = ()
+
+    def __new__(cls, value: str) -> Self:
+        """Check and normalise."""
+        return super().__new__(cls, str(ip_address(value)))
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+Port = Annotated[int, Meta(ge=1, le=65535)]
 
 
-class Listen(_Section):
+class _Section(Struct, frozen=True, forbid_unknown_fields=True):
+    """A mapping in the file, with these keys and no others."""
+
+
+class Listen(_Section, frozen=True, kw_only=True):
     """Where the two listeners bind. Port 0 takes a free one."""
 
-    portal: Endpoint = "127.0.0.1:8600"
-    internal: Endpoint = "127.0.0.1:8601"
+    portal: Endpoint = Endpoint("127.0.0.1:8600")
+    internal: Endpoint = Endpoint("127.0.0.1:8601")
 
 
-class GateSettings(_Section):
+class GateSettings(_Section, frozen=True, kw_only=True):
     """The component link to Prosody (XEP-0114). `enabled: false` declares it away."""
 
     component: str
@@ -79,57 +96,55 @@ class GateSettings(_Section):
     enabled: bool = True
 
 
-class MailSettings(_Section):
+class MailSettings(_Section, frozen=True, kw_only=True):
     """The organisation's mail relay."""
 
     host: str
     port: Port = 25
     security: Literal["none", "starttls", "tls"] = "starttls"
     username: str | None = None
-    sender: Annotated[str, AfterValidator(_sender)]
+    sender: Sender
 
 
-class HttpSms(_Section):
+class HttpSms(_Section, frozen=True, kw_only=True, tag_field="kind", tag="http"):
     """An SMS operator's HTTP interface. `{to}` and `{text}` are filled in; in headers `{password}` too."""
 
-    kind: Literal["http"]
-    url: Annotated[str, Field(pattern=r"^https?://")]
+    url: Annotated[str, Meta(pattern=r"^https?://")]
     method: Literal["POST", "PUT"] = "POST"
     headers: dict[str, str] = {}
-    json_: Annotated[dict[str, str] | None, Field(alias="json")] = None
+    json: dict[str, str] | None = None
     form: dict[str, str] | None = None
     username: str | None = None
 
 
-class GammuSms(_Section):
+class GammuSms(_Section, frozen=True, kw_only=True, tag_field="kind", tag="gammu-smsd"):
     """The organisation's own modem, through Debian's gammu-smsd."""
 
-    kind: Literal["gammu-smsd"]
     inject: Path = Path("/usr/bin/gammu-smsd-inject")
     config: Path = Path("/etc/gammu-smsdrc")
 
 
-class LogSettings(_Section):
+class LogSettings(_Section, frozen=True, kw_only=True):
     """How the log looks. Never below `info` in production: there is no more to see."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["json", "text"] = "text"
 
 
-class Settings(_Section):
+class Settings(_Section, frozen=True, kw_only=True):
     """Everything in sluss.yml."""
 
-    organisation: Annotated[str, Field(min_length=1, max_length=80)]
+    organisation: Annotated[str, Meta(min_length=1, max_length=80)]
     portal: Origin
     meet: Origin
     listen: Listen = Listen()
-    trusted_proxies: tuple[IPvAnyAddress, ...] = ()
-    database: Annotated[str, Field(pattern=r"^sqlite:///")] = "sqlite:////var/lib/sluss/sluss.db"
+    trusted_proxies: tuple[Proxy, ...] = ()
+    database: Annotated[str, Meta(pattern=r"^sqlite:///")] = "sqlite:////var/lib/sluss/sluss.db"
     gate: GateSettings
     jitsi: bool = False
     mail: MailSettings
-    sms: Annotated[HttpSms | GammuSms, Field(discriminator="kind")]
-    default_region: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] = "SE"
+    sms: HttpSms | GammuSms
+    default_region: Annotated[str, Meta(pattern=r"^[A-Z]{2}$")] = "SE"
     default_locale: Literal["sv", "en"] = "sv"
     log: LogSettings = LogSettings()
 
@@ -139,17 +154,16 @@ class Settings(_Section):
         return urlsplit(self.meet).hostname or ""
 
 
-class Credentials(BaseModel):
-    """Secrets, read once from the directory systemd hands over. They print as `***`."""
+@dataclass(frozen=True, slots=True, repr=False)
+class Credentials:
+    """Secrets, read once from the directory systemd hands over. They do not print themselves."""
 
-    model_config = ConfigDict(frozen=True)
-
-    master_key: SecretBytes
-    component_secret: SecretStr
-    ticket_keys: dict[str, SecretBytes]
+    master_key: bytes
+    component_secret: str
+    ticket_keys: dict[str, bytes]
     """File name (`<kid>.<state>.pem`) → PEM."""
-    smtp_password: SecretStr | None = None
-    sms_password: SecretStr | None = None
+    smtp_password: str | None = None
+    sms_password: str | None = None
 
 
 def load_settings(path: Path) -> Settings:
@@ -165,14 +179,30 @@ def load_settings(path: Path) -> Settings:
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: must be a mapping of settings")
     try:
-        return Settings.model_validate(raw)
+        return convert(raw, Settings, dec_hook=_custom)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        # Pydantic names the chosen kind of SMS after `sms`; no such key is in the file.
-        loc = first["loc"][:1] + first["loc"][2:] if first["loc"][:1] == ("sms",) else first["loc"]
-        key = ".".join(str(part) for part in loc)
-        what = {"extra_forbidden": "is not a setting", "missing": "is missing"}.get(first["type"], first["msg"])
-        raise ConfigError(f"{path}: {key}: {what}") from None
+        raise ConfigError(f"{path}: {_say(str(error))}") from None
+
+
+def _custom(kind: type, value: object) -> Any:
+    if not isinstance(value, str):
+        raise ValueError("must be text")  # noqa: TRY004 - the one error that msgspec adds the key to
+    return kind(value)
+
+
+def _say(message: str) -> str:
+    """Put the key first in what msgspec says, and name the values that there are."""
+    what, _, where = message.partition(" - at `$")
+    keys = where.rstrip("`").strip(".").split(".") if where else []
+    if found := re.fullmatch(r"Object (missing required|contains unknown) field `(.*)`", what):
+        keys.append(found[2])
+        what = "is missing" if found[1] == "missing required" else "is not a setting"
+    elif what.startswith("Invalid enum value"):
+        kind: Any = Settings
+        for key in keys:
+            kind = next(hints[key] for k in get_args(kind) or [kind] if key in (hints := get_type_hints(k)))
+        what = f"must be {' or '.join(get_args(kind))}"
+    return f"{'.'.join(keys)}: {what}"
 
 
 def load_credentials(settings: Settings, environ: Mapping[str, str] = os.environ) -> Credentials:
@@ -200,7 +230,7 @@ def load_credentials(settings: Settings, environ: Mapping[str, str] = os.environ
         raise ConfigError(f"{directory / 'master-key'}: must be {MASTER_KEY_BYTES} bytes in base64")
     prefix = "ticket-keys_"
     try:
-        keys = {p.name.removeprefix(prefix): SecretBytes(p.read_bytes()) for p in directory.glob(prefix + "*.pem")}
+        keys = {p.name.removeprefix(prefix): p.read_bytes() for p in directory.glob(prefix + "*.pem")}
     except OSError as error:
         raise ConfigError(f"{error.filename}: cannot be read: {error.strerror}") from None
     if not keys:
@@ -208,12 +238,10 @@ def load_credentials(settings: Settings, environ: Mapping[str, str] = os.environ
     wants_sms_password = isinstance(settings.sms, HttpSms) and (
         settings.sms.username is not None or any("{password}" in v for v in settings.sms.headers.values())
     )
-    smtp = secret("smtp-password", required=settings.mail.username is not None)
-    sms = secret("sms-password", required=wants_sms_password)
     return Credentials(
-        master_key=SecretBytes(master),
-        component_secret=SecretStr(secret("component-secret", required=settings.gate.enabled) or ""),
+        master_key=master,
+        component_secret=secret("component-secret", required=settings.gate.enabled) or "",
         ticket_keys=keys,
-        smtp_password=SecretStr(smtp) if smtp else None,
-        sms_password=SecretStr(sms) if sms else None,
+        smtp_password=secret("smtp-password", required=settings.mail.username is not None),
+        sms_password=secret("sms-password", required=wants_sms_password),
     )
