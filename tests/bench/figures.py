@@ -8,7 +8,16 @@ from collections.abc import Awaitable, Callable, Sequence
 from statistics import quantiles
 from typing import TypeVar
 
+from prometheus_client import CollectorRegistry
+
+from sluss import logs
+
 T = TypeVar("T")
+
+
+def quiet() -> None:
+    """Print figures, not each event."""
+    logs.configure("warning", "text", CollectorRegistry())
 
 
 async def measure(items: Sequence[T], at_once: int, work: Callable[[T], Awaitable[None]]) -> tuple[float, list[float]]:

@@ -13,7 +13,7 @@ import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from tests.bench.figures import measure, report
+from tests.bench.figures import measure, quiet, report
 from tests.unit.gate.prosody import COMPONENT, MEET, SECRET, Prosody
 from tests.unit.world import World, build
 from tests.xmpp import connect
@@ -85,4 +85,5 @@ async def main(people: int, rooms: int, at_once: int) -> None:
 
 if __name__ == "__main__":
     numbers = [int(word) for word in sys.argv[1:]]
+    quiet()
     asyncio.run(main(*(numbers + [200, 20, 16][len(numbers) :])))

@@ -21,7 +21,7 @@ from pathlib import Path
 import aiohttp
 import yaml
 from aiohttp import web
-from tests.bench.figures import measure, report
+from tests.bench.figures import measure, quiet, report
 from tests.unit.gate.prosody import free_port
 
 from sluss import app as bridge
@@ -200,4 +200,5 @@ async def answering(http: aiohttp.ClientSession, base: str) -> None:
 
 if __name__ == "__main__":
     numbers = [int(word) for word in sys.argv[1:]]
+    quiet()
     asyncio.run(main(*(numbers + [400, 16][len(numbers) :])))

@@ -56,7 +56,7 @@ class People:
     contexts: list[BrowserContext]
 
     def come(self, device=None, locale: str = "en-GB") -> Page:
-        context = self.browser.new_context(locale=locale, **(device or DESK))
+        context = self.browser.new_context(locale=locale, timezone_id="Europe/Stockholm", **(device or DESK))
         context.set_default_timeout(15_000)
         self.contexts.append(context)
         page = context.new_page()

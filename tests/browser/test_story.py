@@ -143,11 +143,11 @@ def test_the_whole_story_in_a_browser(host, people, outbox, picture):  # noqa: P
     stranger.get_by_label("Code from the SMS").fill("000000")
     stranger.get_by_role("button", name="Show the invitation").click()
     expect(stranger.get_by_role("alert")).to_be_visible()
+    picture(stranger, "06-stranger-with-the-link-is-not-let-in")
     assert "Budget" not in stranger.content()
     stranger.goto(outbox.link(ANNA[1]) + "/room")
     assert not stranger.url.endswith("/room")
     assert "Budget" not in stranger.content()
-    picture(stranger, "06-stranger-with-the-link-is-not-let-in")
 
     bo = Participant(people.come(PHONE, "sv-SE"), outbox, BO)
     bo.open_link()

@@ -43,9 +43,10 @@ def configure(level: str, form: Literal["json", "text"], registry: CollectorRegi
     )
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(logging.INFO)
-    # At DEBUG slixmpp prints whole stanzas, tickets included; aiohttp's access log prints paths, links included.
-    logging.getLogger("slixmpp").setLevel(logging.WARNING)
+    # Ours from the level that is asked for, others' warnings: at DEBUG slixmpp prints whole stanzas, tickets included.
+    root.setLevel(logging.WARNING)
+    logging.getLogger("sluss").setLevel(level.upper())
+    # aiohttp's access log prints paths, links included.
     logging.getLogger("aiohttp.access").disabled = True
     server = logging.getLogger("aiohttp.server")
     server.filters = [_without_request]
