@@ -159,13 +159,22 @@ async def test_put_out_reaches_the_door_and_only_that_person(at_the_door):
     assert world.door.expelled == [(room, username)]
 
 
-async def test_put_out_that_the_door_did_not_confirm_is_said_and_tried_again(at_the_door):
+async def test_new_link_puts_out_who_came_in_with_the_old_one(at_the_door):
+    world, room, username = at_the_door
+    await world.admit(room, username)
+    await world.services.admission.entered(world.event(room, username))
+    await shut_out(world, "resend")
+    assert world.door.expelled == [(room, username)]
+
+
+@pytest.mark.parametrize("verb", ["put_out", "resend"])
+async def test_put_out_that_the_door_did_not_confirm_is_said_and_tried_again(at_the_door, verb):
     world, room, username = at_the_door
     await world.admit(room, username)
     await world.services.admission.entered(world.event(room, username))
     world.door.connected = False
     with pytest.raises(GateUnavailable):
-        await shut_out(world, "put_out")
+        await shut_out(world, verb)
     assert await world.services.participation.look(world.link(), BROWSER) is None
     await world.housekeeping.tick()
     world.door.connected = True

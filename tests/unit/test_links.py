@@ -293,6 +293,15 @@ async def test_answer_is_shown_to_the_organiser(here):
     assert (anna.invitation.answer, anna.method, anna.viewed_at) == (Answer.DECLINED, "sms", world.clock.now)
 
 
+async def test_meeting_takes_no_more_people_than_its_form_does(here, monkeypatch):
+    world, organiser, meeting = here
+    monkeypatch.setattr("sluss.domain.drafts.MAX_PARTICIPANTS", 2)
+    bo, cia = (participant(name, f"{name}@example.org", MOBILE, region="SE") for name in ("bo", "cia"))
+    await world.services.meetings.invite(organiser, meeting.id, bo)
+    with pytest.raises(InvalidInput, match="at most"):
+        await world.services.meetings.invite(organiser, meeting.id, cia)
+
+
 async def test_same_person_is_invited_once(here):
     world, organiser, meeting = here
     again = participant("Anna again", ANNA[1].upper(), ANNA[2], region="SE")

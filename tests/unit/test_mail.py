@@ -194,10 +194,13 @@ async def test_recipient_refused_for_now_is_tried_again(relay, answer):
     assert not isinstance(await failure(relay), RefusedForGood)
 
 
-@pytest.mark.parametrize("answer", ["451 anna later", "554 no abc please"])
-async def test_content_refused_says_the_code_alone(relay, answer):
+@pytest.mark.parametrize(("answer", "for_good"), [("451 anna later", False), ("554 no abc please", True)])
+async def test_content_refused_says_the_code_alone(relay, answer, for_good):
     relay.content_answer = answer
-    assert answer[:3] in str(await failure(relay))
+    refused = await failure(relay)
+    assert answer[:3] in str(refused)
+    assert "anna" not in str(refused)
+    assert isinstance(refused, RefusedForGood) is for_good
 
 
 async def test_wrong_password_is_tried_again(authority):

@@ -69,6 +69,7 @@ class SmtpMail:
             kind = RefusedForGood if all(500 <= code < 600 for code in codes) else DeliveryFailed
             raise kind(f"mail relay refused the recipient ({codes})") from None
         except aiosmtplib.SMTPResponseException as error:
-            raise DeliveryFailed(f"mail relay answered {error.code}") from None
+            final = isinstance(error, aiosmtplib.SMTPDataError) and 500 <= error.code < 600
+            raise (RefusedForGood if final else DeliveryFailed)(f"mail relay answered {error.code}") from None
         except (aiosmtplib.SMTPException, OSError) as error:
             raise DeliveryFailed(f"mail relay: {type(error).__name__}") from None

@@ -65,8 +65,7 @@ def parse_meeting(
     Rows that are empty throughout are passed over; an error in row 2 names `email-2`. Raises `InvalidInput`.
     """
     rows = [(i, row) for i, row in enumerate(participants) if any(cell.strip() for cell in row)]
-    if len(rows) > MAX_PARTICIPANTS:
-        raise InvalidInput("participants", f"A meeting can have at most {MAX_PARTICIPANTS} participants.")
+    check_count(len(rows))
     people = tuple(participant(*row, region=region, suffix=f"-{i}") for i, row in rows)
     seen: set[str] = set()
     for (index, _), person in zip(rows, people, strict=True):
@@ -89,6 +88,12 @@ def parse_meeting(
         sensitivity=sensitivity_class(form.get("sensitivity", "")).name,
         participants=people,
     )
+
+
+def check_count(participants: int) -> None:
+    """Raise `InvalidInput` if they are more than a meeting takes."""
+    if participants > MAX_PARTICIPANTS:
+        raise InvalidInput("participants", f"A meeting can have at most {MAX_PARTICIPANTS} participants.")
 
 
 def _line(value: str, field: str, limit: int, missing: str) -> str:

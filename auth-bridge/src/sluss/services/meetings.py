@@ -8,6 +8,7 @@ import structlog
 from sluss.delivery import texts
 from sluss.delivery.worker import MAIL
 from sluss.domain.assurance import Method
+from sluss.domain.drafts import check_count
 from sluss.domain.errors import InvalidInput, NotFound, SlussError
 from sluss.domain.gate import Door, Role
 from sluss.domain.meetings import (
@@ -102,7 +103,9 @@ class Meetings:
             meeting = self._own(tx, organiser, meeting_id)
             if isinstance(meeting, NotFound):
                 return meeting
-            for other in tx.invitations.participants(meeting.id):
+            others = [one for one in tx.invitations.participants(meeting.id) if one.state is InvitationState.LIVE]
+            check_count(len(others) + 1)
+            for other in others:
                 if other.state is InvitationState.LIVE and other.email.casefold() == person.email.casefold():
                     return InvalidInput("email", "This address is already in the list.")
             self._invite(tx, meeting, person, now)
@@ -112,10 +115,13 @@ class Meetings:
         self._g.wake_outbox()
 
     async def resend(self, organiser: Organiser, invitation_id: str) -> str:
-        """Send a new personal link; the old one is dead from now on. Returns the meeting's id. Raises `NotFound`."""
+        """Send a new personal link; the old one is dead from now on, and who came in with it is put out.
+
+        Returns the meeting's id. Raises `NotFound`; `GateUnavailable` if Prosody did not confirm that they are out.
+        """
         now, link = self._g.clock(), new_link()
 
-        def work(tx: Transaction) -> str | SlussError:
+        def work(tx: Transaction) -> tuple[Meeting, Invitation, bool] | SlussError:
             found = self._own_invitation(tx, organiser, invitation_id)
             if isinstance(found, NotFound):
                 return found
@@ -127,11 +133,14 @@ class Meetings:
             tx.tickets.kill(invitation.id)
             tx.invitations.set_link(invitation.id, self._g.link_hash(link))
             self._mail_link(tx, meeting, invitation, link, now)
-            return meeting.id
+            inside = invitation.id in {person.invitation_id for person in tx.attendance.here(meeting.id)}
+            return meeting, invitation, inside
 
-        meeting_id = await self._g.store.run(work)
+        meeting, invitation, inside = await self._g.store.run(work)
         self._g.wake_outbox()
-        return meeting_id
+        if inside:
+            await self._door().expel(meeting.room, invitation.username, "The organiser has sent you a new link.")
+        return meeting.id
 
     async def withdraw(self, organiser: Organiser, invitation_id: str) -> str:
         """Take an invitation back: link, tickets and verifications are dead, the person outside.

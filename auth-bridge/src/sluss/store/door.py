@@ -194,13 +194,14 @@ class AttendanceRepository:
         )
 
     def closed_but_inside(self) -> list[tuple[str, str]]:
-        """Room and user name of everybody inside whose invitation is closed."""
+        """Room and user name of everybody inside whose invitation is closed, or whose ticket was taken back."""
         query = (
             select(tickets.c.room, invitations.c.username)
             .distinct()
             .join_from(attendance, invitations)
             .join(tickets, tickets.c.gate_session == attendance.c.gate_session)
-            .where(attendance.c.left_at.is_(None), invitations.c.state != InvitationState.LIVE.value)
+            .where(attendance.c.left_at.is_(None))
+            .where((invitations.c.state != InvitationState.LIVE.value) | tickets.c.dead)
         )
         return [(row.room, row.username) for row in self._c.execute(query)]
 
