@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 from tests.hosts.image import Image
+from tests.hosts.jitsi import jitsi, sources
 from tests.hosts.nspawn import Host, Network
 from tests.hosts.provision import Play, play
+
+__all__ = ["jitsi", "sources"]  # fixtures
 
 NAMES = ("portal.sluss.test", "meet.sluss.test", "outbox.sluss.test")
 
@@ -77,6 +80,8 @@ def host(boot: Callable[..., Host]) -> Server:
         pytest.fail(f"site.yml stopped:\n{first_run.failure}", pytrace=False)
     ca_file = machine.folder / "ca.pem"
     ca_file.write_text(machine.run("cat /etc/sluss/tls/ca.pem").stdout)
-    with Path("/etc/hosts").open("a") as hosts:  # the run's own copy
-        hosts.write(f"{machine.address} {' '.join(NAMES)}\n")
+    hosts = Path(
+        "/etc/hosts"
+    )  # the run's own copy; the first line that has a name counts, and a demo may have written one
+    hosts.write_text(f"{machine.address} {' '.join(NAMES)}\n{hosts.read_text()}")
     return Server(machine, first_run, ca_file)

@@ -4,16 +4,17 @@ import json
 import os
 import re
 import shutil
-import ssl
 import subprocess
 import threading
 import time
-import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from tests.hosts.nspawn import Host
 
 PHONE = {"viewport": {"width": 390, "height": 780}, "has_touch": True, "device_scale_factor": 2}
 DESK = {"viewport": {"width": 1200, "height": 820}}
@@ -30,22 +31,28 @@ FLAGS = [
 ]
 
 
-@pytest.fixture(scope="session")
-def chromium(host, tmp_path_factory):
-    """Debian's Chromium, with the demo's certificate authority in its own trust store."""
-    home = tmp_path_factory.mktemp("home")
+@contextmanager
+def chromium_that_trusts(ca_file: Path, home: Path, *flags: str) -> Iterator[Browser]:
+    """Debian's Chromium, with one certificate authority in its own trust store."""
     database = home / ".pki/nssdb"
     database.mkdir(parents=True)
     certutil = ["certutil", "-d", f"sql:{database}"]
     subprocess.run([*certutil, "-N", "--empty-password"], check=True, timeout=60)
-    trust = ["-A", "-t", "C,,", "-n", "sluss demo", "-i", str(host.ca_file)]
+    trust = ["-A", "-t", "C,,", "-n", "sluss demo", "-i", str(ca_file)]
     subprocess.run([*certutil, *trust], check=True, timeout=60)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=FLAGS, env={**os.environ, "HOME": str(home)}
+            executable_path=shutil.which("chromium"), args=[*FLAGS, *flags], env={**os.environ, "HOME": str(home)}
         )
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def chromium(host, tmp_path_factory):
+    """The browser for the server that all share."""
+    with chromium_that_trusts(host.ca_file, tmp_path_factory.mktemp("home")) as browser:
+        yield browser
 
 
 @dataclass
@@ -76,13 +83,15 @@ def people(chromium):
 class Outbox:
     """What the host's real SMTP server and SMS gateway have received."""
 
-    def __init__(self, url: str, ca_file: Path) -> None:
-        self._url = f"{url}/messages.json"
-        self._tls = ssl.create_default_context(cafile=ca_file)
+    def __init__(self, machine: Host) -> None:
+        self._machine = machine
 
     def messages(self, kind: str, to: str) -> list[dict]:
-        with urllib.request.urlopen(self._url, context=self._tls, timeout=10) as answer:
-            return [m for m in json.load(answer) if m["kind"] == kind and m["to"] == to]
+        read = (
+            "from urllib.request import urlopen; print(urlopen('http://127.0.0.1:8025/messages.json').read().decode())"
+        )
+        everything = json.loads(self._machine.run(f'python3 -c "{read}"').stdout)
+        return [message for message in everything if message["kind"] == kind and message["to"] == to]
 
     def link(self, to: str) -> str:
         """The personal link in the newest mail to somebody; waits for it."""
@@ -106,7 +115,7 @@ def _wait(what, seconds: float = 30):
 
 @pytest.fixture(scope="session")
 def outbox(host):
-    return Outbox(host.outbox_url, host.ca_file)
+    return Outbox(host.machine)
 
 
 @pytest.fixture(scope="session")

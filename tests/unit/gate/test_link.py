@@ -172,8 +172,8 @@ async def test_failing_rules_are_logged_without_the_ticket(
     with capture_logs() as logs, pytest.raises(Refused):
         async with connect(prosody.websocket, MEET, room=room, token=person.token):
             pass
-    assert [line["event"] for line in logs] == ["gate_rule_failed"]
-    assert logs[0]["error"] == "RuntimeError"
+    # At least once: what an earlier test left behind may be told meanwhile, and fails too.
+    assert {(line["event"], line["error"]) for line in logs} == {("gate_rule_failed", "RuntimeError")}
     assert person.token not in str(logs)
 
 
