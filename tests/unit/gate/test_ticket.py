@@ -47,6 +47,16 @@ async def test_bad_ticket_is_refused_with_its_reason(room: str, gate: Gate, url:
     assert await refused(url, room=room, token="e30.e30.e30") == ("not-authorized", "bad-ticket")
 
 
+@pytest.mark.parametrize("odd", ["\0", "\r\n", " ", "\ufffe", "é"])
+async def test_ticket_or_room_that_xml_cannot_carry_is_refused_at_once(
+    rules: Script, room: str, gate: Gate, url: str, odd: str
+) -> None:
+    token = rules.person(room).token
+    assert await refused(url, room=room, token=token + odd) == ("not-authorized", "bad-ticket")
+    assert await refused(url, room=room + odd, token=token) == ("not-authorized", "bad-ticket")
+    assert rules.addresses == []
+
+
 async def test_ticket_of_another_room_is_refused(rules: Script, room: str, gate: Gate, url: str) -> None:
     token = rules.person("another").token
     assert await refused(url, room=room, token=token) == ("not-authorized", "wrong-room")

@@ -1,0 +1,112 @@
+"""Runs on the host under test with the bridge's own code and secrets: makes people and tickets without mail or phones.
+
+One JSON request a line on standard input, one JSON answer a line on standard output. It gives attackers what they could
+only dream of (a signature by the real key, a ticket of an hour ago), so that one protection is tested at a time.
+"""
+
+import asyncio
+import base64
+import contextlib
+import json
+import secrets
+import sys
+from datetime import timedelta
+
+import pyotp
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding
+from prometheus_client import CollectorRegistry
+
+from sluss import app, logs
+from sluss.config import DEFAULT_PATH, load_credentials, load_settings
+from sluss.domain.assurance import Method, Purpose
+from sluss.services.common import new_id
+from sluss.store.proof import Verification
+
+
+class Insider:
+    """The requests, by name."""
+
+    def __init__(self, services, store, moved):
+        self._services, self._store, self._moved = services, store, moved
+        self._ground, self._keys = services.tickets._g, services.tickets._keys
+        self._held = None
+
+    async def organiser(self, name, email, password):
+        """Enrol an organiser and sign in; the authenticator's current step stays unused."""
+        verbs, session = self._services.organisers, secrets.token_urlsafe(32)
+        token = (await verbs.add(name, email)).rpartition("/")[2]
+        secret = (await verbs.enrolment(token)).secret
+        now = self._ground.clock()
+        codes = await verbs.enrol(token, password, pyotp.TOTP(secret).at(now - timedelta(seconds=30)))
+        await verbs.password(session, email, password, "192.0.2.1")
+        return {"session": await verbs.second_factor(session, codes[0], "192.0.2.1"), "secret": secret}
+
+    async def prove(self, link, session, purposes=("view", "join"), ago=0):
+        """Do as if the person had typed the code from the SMS in that browser, `ago` seconds ago."""
+        now = self._ground.clock() - timedelta(seconds=ago)
+
+        def work(tx):
+            invitation = tx.invitations.by_link(self._ground.link_hash(link))
+            subject = self._services.participation._phone(invitation)
+            for purpose in purposes:
+                verification = Verification(new_id(), invitation.id, Method.SMS, subject, now)
+                tx.verifications.add(verification, self._ground.session_hash(session), Purpose(purpose))
+
+        await self._store.run(work)
+
+    async def ticket(self, link, session, ago=0):
+        """A ticket, issued `ago` seconds ago."""
+        self._moved[0] = timedelta(seconds=ago)
+        try:
+            ticket = await self._services.tickets.for_participant(link, session)
+        finally:
+            self._moved[0] = timedelta(0)
+        return {"token": ticket.token, "room": ticket.room}
+
+    async def tickets(self, link, count):
+        """So many tickets for one person, each from a verification of its own."""
+        made = []
+        for _ in range(count):
+            session = secrets.token_urlsafe(32)
+            await self.prove(link, session)
+            made.append(await self.ticket(link, session))
+        return made
+
+    async def sign(self, text, padding_scheme="PKCS1v15", digest="SHA256"):
+        """A signature by the active ticket key, base64url."""
+        chosen = getattr(hashes, digest)()
+        pad = padding.PKCS1v15() if padding_scheme == "PKCS1v15" else padding.PSS(padding.MGF1(chosen), 32)
+        signature = self._keys._signing.sign(text.encode(), pad, chosen)
+        return base64.urlsafe_b64encode(signature).decode().rstrip("=")
+
+    async def hold_database(self):
+        """Keep everybody else from the database until `release_database`."""
+        self._held = self._store.engine.connect()
+        self._held.begin()
+
+    async def release_database(self):
+        """The opposite."""
+        self._held.close()
+
+
+async def main():
+    settings = load_settings(DEFAULT_PATH)
+    logs.configure("critical", settings.log.format, CollectorRegistry())
+    moved = [timedelta(0)]
+    credentials = load_credentials(settings)
+    loop = asyncio.get_running_loop()
+    async with app.services_of(settings, credentials, lambda: app.utc_now() - moved[0]) as (services, store):
+        insider = Insider(services, store, moved)
+        print('"ready"', flush=True)
+        while line := await loop.run_in_executor(None, sys.stdin.readline):
+            name, arguments = json.loads(line)
+            try:
+                answer = {"done": await getattr(insider, name)(**arguments)}
+            except Exception as error:
+                answer = {"failed": f"{type(error).__name__}: {error}"}
+            print(json.dumps(answer), flush=True)
+
+
+with contextlib.suppress(KeyboardInterrupt):
+    asyncio.run(main())

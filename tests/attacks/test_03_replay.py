@@ -1,0 +1,254 @@
+"""Invariant 3: a ticket opens one session, once, for its own person: not again, not twice at once."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+from collections.abc import Callable
+
+import pytest
+from tests import xmpp
+from tests.attacks.people import CONFERENCE, MEET, URLS, Meeting, Person, Site
+from tests.xmpp import CLIENT, GATE, Refused, name_of
+
+AGAIN: dict[str, Callable[[str], str]] = {
+    "as_it_is": lambda token: token,
+    "with_padding": lambda token: token + "==",
+    "with_a_space_after": lambda token: token + " ",
+    "with_a_line_end": lambda token: token + "\n",
+    "with_padding_inside": lambda token: token.replace(".", "=.", 1),
+    "with_other_unused_bits": lambda token: token[:-1] + ("AB" if token[-1] == "A" else "A")[-1],
+    "in_the_other_base64": lambda token: token.replace("-", "+").replace("_", "/"),
+    "with_a_line_end_inside": lambda token: token.replace(".", "\n.", 1),
+    "after_a_byte_order_mark": lambda token: "\ufeff" + token,
+}
+
+
+@pytest.mark.parametrize("transport", ["websocket", "bosh"])
+@pytest.mark.parametrize("name", AGAIN)
+async def test_used_ticket_is_refused(site: Site, anna: Person, name: str, transport: str):
+    ticket = anna.ticket()
+    assert await site.refused(ticket) is None
+    again = ticket | {"token": AGAIN[name](ticket["token"])}
+    assert await site.refused(again, transport) in {"used", "bad-ticket"}
+
+
+async def test_ticket_is_refused_while_its_person_is_inside_and_after_they_left(site: Site, anna: Person):
+    ticket = anna.ticket()
+    async with site.connect(ticket) as client:
+        await client.join("aaaa0001")
+        assert await site.refused(ticket) == "used"
+        assert await site.refused(ticket, "bosh") == "used"
+        await client.leave()
+        assert await site.refused(ticket) == "used"
+    assert await site.refused(ticket) == "used"
+
+
+async def test_newer_ticket_kills_the_one_before(site: Site, anna: Person):
+    anna.prove()
+    first, second = (
+        anna.browser.ask("POST", f"{anna.path}/ticket", X_CSRF_Token=anna.browser.csrf).json() for _ in range(2)
+    )
+    assert await site.refused({"room": first["room"], "token": first["token"]}) == "withdrawn"
+    assert await site.refused({"room": second["room"], "token": second["token"]}) is None
+
+
+async def test_same_ticket_twice_at_the_same_instant_lets_exactly_one_in(site: Site, meeting: Meeting):
+    """A thousand tries: 500 tickets, each from two connections, every tenth over BOSH and websocket at once."""
+    person, at_once = meeting.newcomer(), asyncio.Semaphore(20)
+
+    async def attempt(ticket: dict[str, str], transport: str, both_ready: asyncio.Barrier) -> str | None:
+        async with site.open(ticket, transport) as client:
+            await client.wait_for(lambda s: s.tag.endswith("}features"), within=30)
+            await both_ready.wait()
+            try:
+                await client.try_sasl("ANONYMOUS")
+            except Refused as no:
+                return no.reason
+            return None
+
+    async def race(number: int, ticket: dict[str, str]) -> list[str | None]:
+        second = "bosh" if number % 10 == 0 else "websocket"
+        async with at_once:
+            ready = asyncio.Barrier(2)
+            return await asyncio.gather(attempt(ticket, "websocket", ready), attempt(ticket, second, ready))
+
+    outcomes = []
+    for start in range(0, 500, 100):  # a ticket lives for a minute
+        tickets = await asyncio.to_thread(person.tickets, 100)
+        outcomes += await asyncio.gather(*(race(start + i, ticket) for i, ticket in enumerate(tickets)))
+    assert len(outcomes) == 500
+    assert {tuple(sorted(map(str, outcome))) for outcome in outcomes} == {("None", "used")}
+
+
+async def test_ticket_of_one_stream_does_not_serve_another(site: Site, anna: Person):
+    """One connection has opened with the ticket, not yet used it; another one without a ticket asks."""
+    async with site.open(anna.ticket()) as mine, site.open() as other:
+        with pytest.raises(Refused) as no:
+            await other.authenticate()
+        assert no.value.reason == "no-ticket"
+        await mine.authenticate()
+
+
+@pytest.mark.parametrize("nonza", ["<enable xmlns='urn:xmpp:sm:3' resume='true'/>", "<r xmlns='urn:xmpp:sm:3'/>"])
+async def test_stream_cannot_be_made_resumable(site: Site, anna: Person, nonza: str):
+    async with anna.enter() as client:
+        features = [s for s in client.received if s.tag.endswith("}features")]
+        assert not [f for feature in features for f in feature.iter() if "urn:xmpp:sm" in f.tag]
+        since = len(client.received)
+        await client._transport.send(nonza)
+        with pytest.raises((Refused, TimeoutError)):
+            await client.wait_for(
+                lambda s: s.tag in {"{urn:xmpp:sm:3}enabled", "{urn:xmpp:sm:3}a"}, since=since, within=1
+            )
+
+
+@pytest.mark.parametrize("previd", ["", "AAAA", "own"])
+async def test_resuming_a_stream_gives_nobodys_session(site: Site, anna: Person, previd: str):
+    async with anna.enter() as inside, site.open() as attacker:
+        await attacker.wait_for(lambda s: s.tag.endswith("}features"))
+        given = inside.jid.partition("/")[2] if previd == "own" else previd
+        await attacker._transport.send(f"<resume xmlns='urn:xmpp:sm:3' previd='{given}' h='0'/>")
+        with pytest.raises((Refused, TimeoutError)):
+            await attacker.wait_for(lambda s: s.tag == "{urn:xmpp:sm:3}resumed", within=1)
+        await inside.ping()
+
+
+async def test_bosh_session_is_not_taken_over_by_guessing(site: Site, anna: Person):
+    async with anna.enter(transport="bosh") as inside:
+        assert len(inside._transport._sid) >= 22  # 128 bits
+        async with site.open(transport="bosh") as attacker:
+            sid = inside._transport._sid
+            attacker._transport._sid = sid[:-1] + ("A" if sid[-1] != "A" else "B")
+            await attacker._transport.send("<presence/>")
+            await asyncio.wait_for(attacker.closed.wait(), 5)
+        await inside.ping()
+
+
+async def test_bosh_session_of_another_does_not_go_on_with_a_wrong_request_number(site: Site, anna: Person):
+    """Who saw a session id in some log still lacks the request number."""
+    async with anna.enter(transport="bosh") as inside, site.open(transport="bosh") as attacker:
+        attacker._transport._sid = inside._transport._sid
+        before = len(inside.received)
+        await attacker._transport.send(f"<message to='{inside.room_jid}' type='groupchat'><body>Hi</body></message>")
+        await asyncio.wait_for(attacker.closed.wait(), 10)
+        assert not [s for s in attacker.received if s.tag == f"{CLIENT}message"]
+        assert not [s for s in inside.received[before:] if s.findtext(f"{CLIENT}body") == "Hi"]
+
+
+@pytest.mark.parametrize("resource", ["own", "evil", "focus", "", "x" * 1100, "a/b", "p-1@x/y"])
+async def test_bound_resource_is_the_servers_choice_and_takes_nobodys_place(
+    site: Site, anna: Person, bo: Person, resource: str
+):
+    async with anna.enter() as inside, site.open(bo.ticket()) as attacker:
+        await attacker.wait_for(lambda s: s.tag.endswith("}features"))
+        await attacker.try_sasl("ANONYMOUS")
+        since = len(attacker.received)
+        await attacker._transport.restart()
+        await attacker.wait_for(lambda s: s.tag.endswith("}features"), since=since)
+        wanted = inside.jid.partition("/")[2] if resource == "own" else resource
+        bind = f"<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>{wanted}</resource></bind>"
+        bound = await attacker.iq("set", None, bind)
+        jid = bound.findtext(".//{urn:ietf:params:xml:ns:xmpp-bind}jid")
+        assert jid.partition("@")[0] != inside.jid.partition("@")[0]
+        await inside.ping()
+
+
+async def test_own_second_device_does_not_push_out_the_first(site: Site, anna: Person, bo: Person):
+    """The same user name, and the same nick: both stay, under the one verified name."""
+    async with anna.enter("aaaa0001") as first, anna.enter("aaaa0001") as second, bo.enter() as other:
+        assert first.jid.partition("/")[0] == second.jid.partition("/")[0]
+        await first.ping()
+        await second.ping()
+        shown = [s for s in other.received if s.get("from", "").endswith("/aaaa0001")]
+        assert {name_of(s) for s in shown} == {anna.name}
+
+
+async def test_nick_of_somebody_inside_is_not_for_another(site: Site, anna: Person, bo: Person):
+    async with anna.enter("aaaa0001") as inside, site.connect(bo.ticket()) as attacker:
+        with pytest.raises(Refused) as no:
+            await attacker.join("aaaa0001")
+        assert no.value.condition == "conflict"
+        await inside.ping()
+
+
+@pytest.mark.parametrize("kind", ["message", "presence", "iq"])
+async def test_stanza_from_another_address_is_not_sent_on(site: Site, anna: Person, bo: Person, kind: str):
+    async with anna.enter() as inside, bo.enter() as victim:
+        async with site.connect(anna.ticket()) as attacker:
+            body = "<body>Hi</body>"
+            stanza = {
+                "message": f"<message from='{victim.jid}' to='{victim.room_jid}' type='groupchat'>{body}</message>",
+                "presence": f"<presence from='{victim.jid}' to='{victim.room_jid}/{victim.nick}' type='unavailable'/>",
+                "iq": f"<iq from='{victim.jid}' id='1' type='set' to='{MEET}'><x xmlns='x'/></iq>",
+            }[kind]
+            await attacker.send(stanza)
+            with contextlib.suppress(Refused):  # closed, or as if nothing had been said
+                await attacker.ping()
+        await inside.ping()
+        assert not [s for s in inside.received if s.findtext(f"{CLIENT}body") == "Hi"]
+        assert not [
+            s for s in inside.received if s.get("type") == "unavailable" and s.get("from", "").endswith(victim.nick)
+        ]
+        await victim.ping()
+
+
+MECHANISMS = {
+    "PLAIN": b"\0focus\0focus",
+    "EXTERNAL": b"focus@auth.meet.sluss.test",
+    "SCRAM-SHA-1": b"n,,n=focus,r=abc",
+    "DIGEST-MD5": b"",
+    "OAUTHBEARER": b"n,,\1auth=Bearer x\1\1",
+    "X-OAUTH2": b"\0focus\0x",
+    "JWT": b"x",
+    "anonymous": b"",
+}
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+async def test_no_other_way_to_authenticate(site: Site, anna: Person, mechanism: str):
+    ticket = anna.ticket()
+    async with site.open(ticket) as client:
+        features = await client.wait_for(lambda s: s.tag.endswith("}features"))
+        assert [m.text for m in features.iter() if m.tag.endswith("}mechanism")] == ["ANONYMOUS"]
+        with pytest.raises(Refused) as no:
+            await client.try_sasl(mechanism, base64.b64encode(MECHANISMS[mechanism]).decode())
+        assert no.value.condition == "invalid-mechanism"
+    assert await site.refused(ticket) is None
+
+
+async def test_nobody_says_anything_before_the_ticket_was_checked(site: Site, anna: Person, bo: Person):
+    async with anna.enter() as inside, site.open(bo.ticket()) as attacker:
+        await attacker.wait_for(lambda s: s.tag.endswith("}features"))
+        await attacker.send(
+            f"<presence to='{inside.room_jid}/x'><x xmlns='http://jabber.org/protocol/muc'/></presence>"
+        )
+        await attacker.send(f"<message to='{inside.room_jid}' type='groupchat'><body>Hi</body></message>")
+        await attacker.send("<iq id='b' type='set'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>")
+        with pytest.raises((Refused, TimeoutError)):
+            await attacker.wait_for(lambda s: s.get("type") == "result", within=1)
+        await inside.ping()
+        assert not [s for s in inside.received if s.findtext(f"{CLIENT}body") == "Hi"]
+        assert len([s for s in inside.received if s.tag == f"{CLIENT}presence"]) == 1
+
+
+@pytest.mark.parametrize("domain", [f"auth.{MEET}", CONFERENCE, f"sluss.{MEET}", "localhost", "evil.example", ""])
+async def test_stream_to_another_host_is_closed(site: Site, anna: Person, domain: str):
+    """Nobody tries the passwords of Jitsi's own parts through the websocket."""
+    ticket = anna.ticket()
+    stream = xmpp.open_stream(URLS["websocket"], domain, ssl=site.trust, headers={"Host": MEET}, **ticket)
+    async with stream as client:
+        await asyncio.wait_for(client.closed.wait(), 5)
+        assert not [m for s in client.received for m in s.iter() if m.tag.endswith("}mechanism")]
+    assert await site.refused(ticket) is None
+
+
+async def test_ticket_carries_its_person_and_nobody_else(site: Site, anna: Person, bo: Person):
+    async with anna.enter("aaaa0001") as one, bo.enter("aaaa0002") as other:
+        assert one.jid.partition("@")[0] != other.jid.partition("@")[0]
+        shown = {
+            s.get("from").partition("/")[2]: name_of(s) for s in other.received if s.find(f"{GATE}verified") is not None
+        }
+        assert shown["aaaa0001"] == anna.name
+        assert shown["aaaa0002"] == bo.name
