@@ -25,7 +25,7 @@ CONFIG = """
 plugin_paths = {{ "{folder}/modules" }}
 data_path = "{folder}/data"
 pidfile = "{folder}/prosody.pid"
-log = {{ debug = "{folder}/prosody.log" }}
+log = {{ {level} = "{folder}/prosody.log" }}
 
 modules_enabled = {{ "disco", "saslauth", "ping", "admin_shell" }}
 modules_disabled = {{ "s2s", "s2s_auth_certs", "offline" }}
@@ -42,9 +42,10 @@ allow_unencrypted_plain_auth = true
 consider_bosh_secure = true
 consider_websocket_secure = true
 storage = "memory"
+gc = {{ mode = "incremental", threshold = 200 }}
 
 VirtualHost "{meet}"
-	authentication = "sluss"
+	authentication = "{authentication}"
 	modules_enabled = {{ "bosh", "websocket" }}
 	{options}
 
@@ -54,14 +55,14 @@ VirtualHost "auth.{meet}"
 	modules_enabled = {{ "bosh", "websocket" }}
 
 Component "conference.{meet}" "muc"
-	modules_enabled = {{ "sluss_gate" }}
+	modules_enabled = {{ {gate} }}
 	{options}
 	admins = {{ "focus@auth.{meet}" }}
 	component_admins_as_room_owners = true
 	restrict_room_creation = "local"
 	muc_room_locking = false
 	muc_tombstones = false
-	muc_room_cache_size = 2
+	muc_room_cache_size = {rooms}
 	max_history_messages = 0
 
 Component "internal.auth.{meet}" "muc"
@@ -86,9 +87,12 @@ def free_port() -> int:
 
 
 class Prosody:
-    """A Prosody of its own; `start` returns when it listens."""
+    """A Prosody of its own; `start` returns when it listens.
 
-    def __init__(self) -> None:
+    `rooms` is how many it keeps in memory. Without `gate` anybody gets in: the same Prosody, to compare with.
+    """
+
+    def __init__(self, *, gate: bool = True, level: str = "debug", rooms: int = 2) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="sluss-prosody-", dir=ROOT / "tmp"))
         self.folder.chmod(0o777)
         (self.folder / "data").mkdir()
@@ -105,10 +109,19 @@ class Prosody:
                 http=self.http_port,
                 component=self.component_port,
                 c2s=self.c2s_port,
-                options=OPTIONS.format(meet=MEET),
+                authentication="sluss" if gate else "anonymous",
+                gate='"sluss_gate"' if gate else "",
+                options=OPTIONS.format(meet=MEET) if gate else "",
+                level=level,
+                rooms=rooms,
             )
         )
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     @property
     def websocket(self) -> str:
