@@ -21,7 +21,7 @@ def no_picture(*_) -> None:
     """Other tests make the pictures."""
 
 
-def test_jitsi_is_in_a_frame_and_gone_from_it_when_somebody_is_put_out(people_at_jitsi):
+def test_jitsi_is_in_a_frame_and_gone_from_it_when_somebody_is_withdrawn(people_at_jitsi):
     people, server = people_at_jitsi
     organiser = Organiser(people.come(), server)
     organiser.enrol(no_picture)
@@ -37,6 +37,7 @@ def test_jitsi_is_in_a_frame_and_gone_from_it_when_somebody_is_put_out(people_at
     assert any(url.startswith(f"{server.meet_url}/") for url in asked)
     assert not [url for url in asked if "jwt" in url or "token" in url], "a server was asked for a page with the ticket"
 
-    organiser.page.get_by_role("button", name="Put out").first.click()
+    organiser.page.get_by_text("Withdraw", exact=True).first.click()
+    organiser.page.get_by_role("button", name="Yes, withdraw").first.click()
     expect(anna.page.locator("#status")).to_have_text("You have been put out of the meeting.", timeout=3_000)
     expect(anna.page.locator("#stage iframe")).to_have_count(0)
