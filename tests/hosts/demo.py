@@ -116,6 +116,7 @@ def fill(host: Host) -> dict[str, str]:
 
 def write_names(line: str) -> None:
     """Have exactly this line of ours in /etc/hosts; written in place, for it may be a mount."""
+    HOSTS.touch()  # a minimal Debian may have none
     others = [old for old in HOSTS.read_text().splitlines(keepends=True) if MARK not in old]
     HOSTS.write_text("".join([*others, line]))
 

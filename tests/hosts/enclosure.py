@@ -92,6 +92,7 @@ def inside(ready: str, go: str, address: str, gateway: str, *command: str) -> No
     sh("ip", "link", "set", "outside", "up")
     sh("ip", "route", "add", "default", "via", gateway)
     folder = Path(os.environ["SLUSS_RUN"])
+    Path("/etc/hosts").touch()  # a minimal Debian may have none
     shutil.copy("/etc/hosts", folder / "hosts")
     (folder / "resolv.conf").write_text("".join(f"nameserver {server}\n" for server in nspawn.nameservers()))
     for file in ("hosts", "resolv.conf"):
