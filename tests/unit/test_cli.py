@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from tests.unit.settings import COMPONENT_SECRET, credentials, valid, written
 
 from sluss.cli import main
+from sluss.store.schema import REVISION
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def sluss(tmp_path, monkeypatch):
 
 @pytest.fixture
 def installed(sluss):
-    assert sluss("database", "upgrade").output == "schema 0001\n"
+    assert sluss("database", "upgrade").output == f"schema {REVISION}\n"
     return sluss
 
 
@@ -93,7 +94,7 @@ def test_keys_init_needs_no_settings(tmp_path):
 
 
 def test_database_upgrade_can_run_again(installed):
-    assert installed("database", "upgrade").output == "schema 0001\n"
+    assert installed("database", "upgrade").output == f"schema {REVISION}\n"
 
 
 def test_organiser_add_prints_one_link(installed):

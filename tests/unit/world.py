@@ -22,7 +22,7 @@ from sluss.domain.drafts import parse_meeting
 from sluss.domain.errors import DeliveryFailed, GateUnavailable
 from sluss.domain.gate import GateEvent, OccupantKind, Stage, Verdict
 from sluss.domain.meetings import Meeting, Organiser, Ticket
-from sluss.keyring.secrets import Hasher, field_key
+from sluss.keyring.secrets import Hasher, audit_key, field_key
 from sluss.keyring.tickets import TicketKeys, create_first_key
 from sluss.services import Services
 from sluss.services.common import Ground, Site, new_id, new_link
@@ -229,7 +229,7 @@ async def build(directory: Path, *, durable: bool = True) -> AsyncIterator[World
     content, keys = _beginning()
     database.write_bytes(content)
     clock, mail, sms, door = Clock(), Post(), Post(), RecordingDoor()
-    store = Store(f"sqlite:///{database}", Sealer(field_key(MASTER)))
+    store = Store(f"sqlite:///{database}", Sealer(field_key(MASTER)), audit_key(MASTER))
     if not durable:
         event.listen(store.engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
         for name in ("dialect", "_compiled_cache"):  # SQL that was compiled for one test serves the next

@@ -27,10 +27,11 @@ from sluss.domain.errors import ConfigError, GateUnavailable
 from sluss.domain.gate import Door
 from sluss.factors.passwords import Passwords
 from sluss.gate import Gate
-from sluss.keyring.secrets import Hasher, field_key, form_key
+from sluss.keyring.secrets import Hasher, audit_key, field_key, form_key
 from sluss.keyring.tickets import TicketKeys
 from sluss.services import Services
 from sluss.services.admission import Admission
+from sluss.services.audit import AuditLog
 from sluss.services.common import Ground, Site
 from sluss.services.health import Health
 from sluss.services.housekeeping import Housekeeping
@@ -184,7 +185,7 @@ async def _first(*waits: object) -> None:
 
 
 def _open_store(settings: Settings, master: bytes) -> Store:
-    store = Store(settings.database, Sealer(field_key(master)))
+    store = Store(settings.database, Sealer(field_key(master)), audit_key(master))
     try:
         require_current_schema(store.engine)
     except ConfigError:
@@ -208,6 +209,7 @@ def _services(ground: Ground, keys: TicketKeys, door: Callable[[], Door], *, gat
         participation=participation,
         tickets=Tickets(ground, keys, organisers),
         admission=Admission(ground, keys, participation, door),
+        audit=AuditLog(ground),
         health=Health(ground, door if gate else None),
     )
 

@@ -4,9 +4,9 @@ import asyncio
 import os
 import sys
 from collections.abc import Coroutine
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import click
@@ -15,7 +15,11 @@ from prometheus_client import CollectorRegistry
 from sluss import __version__, logs
 from sluss.config import DEFAULT_PATH, Credentials, Settings, load_credentials, load_settings
 from sluss.domain import drafts
+from sluss.domain.audit import ADMIN, GENESIS, Entry, Head
 from sluss.domain.errors import ConfigError, SlussError
+
+if TYPE_CHECKING:
+    from sluss.services import Services
 
 
 class _Command(click.Group):
@@ -207,6 +211,70 @@ def meeting_add(
     click.echo(_with_services(path, work))
 
 
+@main.group()
+def audit() -> None:
+    """The audit log."""
+
+
+def _line(entry: Entry) -> str:
+    """One entry for people: only what there is to say."""
+    told = {"by": entry.actor, "for": entry.on_behalf, "subject": entry.subject, "assurance": entry.assurance}
+    told |= {"request": entry.request_id, **entry.details}
+    at = datetime.fromtimestamp(entry.at, UTC)
+    words = [f"{name}={value}" for name, value in told.items() if value]
+    return " ".join([str(entry.seq), f"{at:%Y-%m-%dT%H:%M:%SZ}", entry.action, entry.outcome, *words])
+
+
+@audit.command("show")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="So many entries, the newest.")
+@click.option("--meeting", "meeting_id", help="Only about the meeting with this id and the people invited to it.")
+@click.pass_obj
+def audit_show(path: Path, limit: int, meeting_id: str | None) -> None:
+    """Print entries, oldest first."""
+
+    async def work(services: "Services") -> list[Entry]:
+        return await (services.audit.about(meeting_id, limit) if meeting_id else services.audit.newest(limit))
+
+    for entry in _with_services(path, work):
+        click.echo(_line(entry))
+
+
+def _heads(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> list[Head]:
+    try:
+        return [Head.parse(value) for value in values]
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+@audit.command("verify")
+@click.option("--head", "heads", multiple=True, callback=_heads, help="SEQ:HASH noted elsewhere; may be repeated.")
+@click.pass_obj
+def audit_verify(path: Path, heads: list[Head]) -> None:
+    """Check that no entry was changed, removed, moved or repeated. Exit code 1 if any was."""
+    end, faults = _with_services(path, lambda services: services.audit.verify(heads))
+    for fault in faults:
+        click.echo(f"sluss: {fault}", err=True)
+    if faults:
+        raise SystemExit(1)
+    click.echo(f"ok {end}")
+
+
+@audit.command("export")
+@click.option("--after", type=click.IntRange(0), default=0, help="Only entries after this number.")
+@click.pass_obj
+def audit_export(path: Path, after: int) -> None:
+    """Print every entry as a line of JSON, with its hash: it can be checked without any key."""
+
+    async def work(services: "Services") -> None:
+        previous = GENESIS
+        async for line in services.audit.lines(max(after - 1, 0)):
+            if line.seq > after:
+                click.echo(f'{{"seq":{line.seq},"prev":"{previous}","hash":"{line.hash}","entry":{line.entry}}}')
+            previous = line.hash
+
+    _with_services(path, work)
+
+
 def _load(path: Path) -> tuple[Settings, Credentials]:
     settings = load_settings(path)
     return settings, load_credentials(settings)
@@ -214,11 +282,13 @@ def _load(path: Path) -> tuple[Settings, Credentials]:
 
 def _with_services(path: Path, verb: Any) -> Any:
     from sluss import app  # noqa: PLC0415
+    from sluss.services.audit import OPERATOR  # noqa: PLC0415
 
     settings, credentials = _load(path)
     logs.configure("warning", settings.log.format, CollectorRegistry())
 
     async def work() -> Any:
+        OPERATOR.set(ADMIN)
         async with app.services_of(settings, credentials) as (services, _):
             done: Coroutine[Any, Any, Any] = verb(services)
             return await done

@@ -275,3 +275,11 @@ async def test_a_script_that_asks_gets_its_error_as_json(browser):
 def test_the_middlewares_stand_in_their_order():
     names = [m.__name__ for m in security.MIDDLEWARES]
     assert names == ["request_id", "error_page", "trusted_proxy", "session", "deny_by_default", "csrf"]
+
+
+async def test_id_on_the_page_is_the_one_in_the_audit_log(portal, browser):
+    await browser.get("/sign-in")
+    await browser.submit("/sign-in", email="nobody@example.org", password="guessed")
+    (refused,) = await portal.services.audit.newest(10)
+    assert (refused.action, refused.outcome) == ("signed-in", "refused")
+    assert refused.request_id == browser.page.headers["X-Request-Id"]

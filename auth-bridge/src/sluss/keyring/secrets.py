@@ -39,3 +39,8 @@ def field_key(master: bytes) -> bytes:
 def form_key(master: bytes) -> bytes:
     """The key of the portal's CSRF tokens."""
     return _derive(master, "form tokens")
+
+
+def audit_key(master: bytes) -> bytes:
+    """The key of the audit log's head."""
+    return _derive(master, "audit head")

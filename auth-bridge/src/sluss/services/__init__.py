@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from sluss.services.admission import Admission
+from sluss.services.audit import AuditLog
 from sluss.services.health import Health
 from sluss.services.meetings import Meetings
 from sluss.services.organisers import Organisers
@@ -19,4 +20,5 @@ class Services:
     participation: Participation
     tickets: Tickets
     admission: Admission
+    audit: AuditLog
     health: Health

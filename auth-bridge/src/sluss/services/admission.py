@@ -2,15 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import Any
 
 import structlog
 
 from sluss.domain.assurance import ASSURANCE
+from sluss.domain.audit import NOBODY, SYSTEM, Action, Outcome
 from sluss.domain.errors import GateUnavailable, NotVerified, SlussError
 from sluss.domain.gate import Door, GateEvent, Occupant, OccupantKind, Refusal, Stage, Verdict
 from sluss.domain.meetings import Invitation, InvitationState, Meeting, PersonHere
 from sluss.keyring.tickets import BadTicketError, TicketExpiredError, TicketKeys
+from sluss.services import audit
 from sluss.services.common import Ground
+from sluss.services.expel import expel
 from sluss.services.participation import Participation
 from sluss.services.tickets import AUDIENCE
 from sluss.store.database import Transaction
@@ -32,20 +36,12 @@ class Admission:
 
     async def authenticate(self, *, token: str, room: str, session: str, transport: str, address: str) -> Verdict:
         """Use a ticket up for one XMPP session. Yes names the person and carries the ticket's claims."""
-        now, site = self._g.clock(), self._g.site
-        try:
-            claims = self._keys.check(token, issuer=site.portal, audience=AUDIENCE, now=now)
-        except TicketExpiredError:
-            return self._refuse(session, Refusal.EXPIRED, transport)
-        except BadTicketError:
-            return self._refuse(session, Refusal.NO_TICKET if not token else Refusal.BAD_TICKET, transport)
-        if claims["sub"] != site.meet_host or not session:
-            return self._refuse(session, Refusal.BAD_TICKET, transport)
-        if claims["room"] != room:
-            return self._refuse(session, Refusal.WRONG_ROOM, transport)
+        now, origin = self._g.clock(), self._g.origin(address)
+        claims, refusal = self._claims(token, room, session, now)
 
-        def work(tx: Transaction) -> Invitation | Refusal:
-            ticket = tx.tickets.get(claims["jti"])
+        def use(tx: Transaction, ticket: TicketRecord | None) -> Invitation | Refusal:
+            if refusal is not None:
+                return refusal
             if ticket is None:
                 return Refusal.BAD_TICKET
             checked = self._check(tx, ticket, room, now)
@@ -54,12 +50,31 @@ class Admission:
             again = tx.tickets.by_session(session) is not None
             return Refusal.USED if again or not tx.tickets.use(ticket.jti, session, now) else checked[0]
 
+        def work(tx: Transaction) -> Invitation | Refusal:
+            ticket = tx.tickets.get(claims["jti"]) if claims else None
+            result = use(tx, ticket)
+            refused = result if isinstance(result, Refusal) else None
+            self._record(tx, Action.TICKET_USED, ticket, session, refused, transport=transport, origin=origin)
+            return result
+
         invitation: Invitation | Refusal = await self._g.store.run(work)
         if isinstance(invitation, Refusal):
             return self._refuse(session, invitation, transport)
-        origin = self._g.hasher.digest("address", address)[:12]
         _log.info("ticket_used", invitation=invitation.id, ticket=claims["jti"], transport=transport, origin=origin)
         return Verdict(allow=True, session=session, username=invitation.username, context=claims)
+
+    def _claims(self, token: str, room: str, session: str, now: datetime) -> tuple[dict[str, Any], Refusal | None]:
+        """What a ticket of ours says, and why it is refused, if it is: alone, or here."""
+        site = self._g.site
+        try:
+            claims = self._keys.check(token, issuer=site.portal, audience=AUDIENCE, now=now)
+        except TicketExpiredError:
+            return {}, Refusal.EXPIRED
+        except BadTicketError:
+            return {}, Refusal.BAD_TICKET if token else Refusal.NO_TICKET
+        if claims["sub"] != site.meet_host or not session:
+            return claims, Refusal.BAD_TICKET
+        return claims, None if claims["room"] == room else Refusal.WRONG_ROOM
 
     async def admit(self, *, session: str, room: str, occupant: str, kind: OccupantKind, stage: Stage) -> Verdict:
         """May the room come to be for this one, or may they join it? A ticket admits once."""
@@ -69,26 +84,23 @@ class Admission:
 
         def work(tx: Transaction) -> Verdict | Refusal:
             ticket = tx.tickets.by_session(session)
-            if ticket is None:
-                return Refusal.NOT_KNOWN
-            checked = self._check(tx, ticket, room, now)
-            if isinstance(checked, Refusal):
-                return checked
-            invitation, _ = checked
-            if _username(occupant) != invitation.username:
-                return Refusal.NOT_KNOWN
-            if ticket.admitted:
-                return Refusal.USED
+            invitation = self._bearer(tx, ticket, room, occupant, now)
+            if ticket is None or isinstance(invitation, Refusal):
+                reason = invitation if isinstance(invitation, Refusal) else Refusal.NOT_KNOWN
+                self._record(tx, Action.ADMITTED, ticket, session, reason, stage=stage)
+                return reason
+            verification = tx.verifications.get(ticket.verification_id)
+            method, acr = verification.method.value, ASSURANCE[verification.method].value
             if stage is Stage.JOIN:
                 tx.tickets.admit(ticket.jti, now)
-            verification = tx.verifications.get(ticket.verification_id)
+                self._record(tx, Action.ADMITTED, ticket, session, assurance=acr, method=method)
             return Verdict(
                 allow=True,
                 session=session,
                 name=invitation.name,
                 role=invitation.role,
-                method=verification.method.value,
-                acr=ASSURANCE[verification.method].value,
+                method=method,
+                acr=acr,
                 since=int(verification.verified_at.timestamp()),
             )
 
@@ -98,6 +110,19 @@ class Admission:
         if stage is Stage.JOIN:
             _log.info("admitted", gate_session=session)
         return verdict
+
+    def _bearer(
+        self, tx: Transaction, ticket: TicketRecord | None, room: str, occupant: str, now: datetime
+    ) -> Invitation | Refusal:
+        """Whose ticket this is, if it may let `occupant` into `room` now."""
+        if ticket is None:
+            return Refusal.NOT_KNOWN
+        checked = self._check(tx, ticket, room, now)
+        if isinstance(checked, Refusal):
+            return checked
+        if _username(occupant) != checked[0].username:
+            return Refusal.NOT_KNOWN
+        return Refusal.USED if ticket.admitted else checked[0]
 
     async def _admit_focus(self, session: str, room: str) -> Verdict:
         """Jitsi's focus may be where a meeting is open. That it is the focus, Prosody has checked by its password."""
@@ -117,6 +142,7 @@ class Admission:
             if ticket is None:
                 return False
             tx.attendance.enter(event.session, ticket.invitation_id, event.epoch, event.occupant, event.at)
+            self._record(tx, Action.ENTERED, ticket, event.session)
             return self._welcome(tx, ticket)
 
         if not await self._g.store.run(work):
@@ -128,6 +154,8 @@ class Admission:
         def work(tx: Transaction) -> None:
             if tx.attendance.is_new(event):
                 tx.attendance.leave(event.session, event.at)
+                ticket = tx.tickets.by_session(event.session)
+                self._record(tx, Action.LEFT, ticket, event.session, reason=event.reason or "")
 
         await self._g.store.run(work)
 
@@ -139,6 +167,7 @@ class Admission:
             sessions = {occupant.session for occupant in present}
             for session in tx.attendance.open_sessions() - sessions:
                 tx.attendance.leave(session, int(now.timestamp()), exact=False)
+                self._record(tx, Action.LEFT, tx.tickets.by_session(session), session, reason="roll-call")
             unwelcome = []
             for occupant in present:
                 ticket = tx.tickets.by_session(occupant.session)
@@ -176,8 +205,14 @@ class Admission:
         over, closed = await self._g.store.run(work)
         for room in over:
             await self._door().end(room, "The meeting's time is over.")
+            await self._g.store.run(lambda tx, room=room: self._note_end(tx, room, now))  # type: ignore[misc]
         for room, username in closed:
             await self._expel(room, username)
+
+    def _note_end(self, tx: Transaction, room: str, now: datetime) -> None:
+        if meeting := tx.meetings.by_room(room):
+            subject = audit.meeting(meeting.id)
+            self._g.audit.record(tx, now, Action.MEETING_ENDED, actor=SYSTEM, subject=subject, reason="time")
 
     def _check(
         self, tx: Transaction, ticket: TicketRecord, room: str, now: datetime
@@ -196,9 +231,31 @@ class Admission:
     def _welcome(self, tx: Transaction, ticket: TicketRecord) -> bool:
         return not isinstance(self._check(tx, ticket, ticket.room, self._g.clock()), Refusal)
 
+    def _record(
+        self,
+        tx: Transaction,
+        action: Action,
+        ticket: TicketRecord | None,
+        session: str,
+        refused: Refusal | None = None,
+        **details: str,
+    ) -> None:
+        self._g.audit.record(
+            tx,
+            self._g.clock(),
+            action,
+            Outcome.REFUSED if refused else Outcome.DONE,
+            actor=audit.invitation(ticket.invitation_id) if ticket else NOBODY,
+            subject=f"ticket:{ticket.jti}" if ticket else "",
+            session=session,
+            **{"reason": refused} if refused else {},
+            **details,
+        )
+
     async def _expel(self, room: str, username: str) -> None:
+        text = "You are no longer invited to this meeting."
         try:
-            await self._door().expel(room, username, "You are no longer invited to this meeting.")
+            await expel(self._g, self._door(), (room, username), text, actor=SYSTEM, invitation_id="")
         except GateUnavailable:
             _log.warning("expel_not_confirmed", username=username)  # the roll call and housekeeping try again
 

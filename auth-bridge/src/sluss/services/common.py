@@ -2,10 +2,11 @@
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from sluss.keyring.secrets import Hasher
+from sluss.services.audit import Recorder
 from sluss.store.database import Store
 
 LINK_BYTES = 32
@@ -34,6 +35,7 @@ class Ground:
     hasher: Hasher
     site: Site
     wake_outbox: Callable[[], None]
+    audit: Recorder = field(default_factory=Recorder)
 
     def link_hash(self, link: str) -> str:
         """How a personal link is stored."""
@@ -42,6 +44,10 @@ class Ground:
     def session_hash(self, session: str) -> str:
         """How a browser's session value is stored."""
         return self.hasher.digest("session", session)
+
+    def origin(self, address: str) -> str:
+        """How a visitor's address is logged: the same one can be recognised, none can be read."""
+        return self.hasher.digest("address", address)[:12]
 
 
 def new_id() -> str:

@@ -2,17 +2,19 @@
 
 import asyncio
 import contextlib
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
 from sluss.domain.errors import GateUnavailable
 from sluss.services.admission import Admission
+from sluss.services.audit import AuditLog
 from sluss.services.common import Ground
 from sluss.services.organisers import ABSOLUTE
 from sluss.store.database import Transaction
 
 _EVERY_SECONDS = 10.0
+_HOURLY = timedelta(hours=1)
 _KEEP_CODES = timedelta(hours=2)
 _KEEP_MESSAGES = timedelta(days=30)
 _KEEP_FAILURES = timedelta(days=2)
@@ -26,6 +28,8 @@ class Housekeeping:
     def __init__(self, ground: Ground, admission: Admission) -> None:
         self._g = ground
         self._admission = admission
+        self._audit = AuditLog(ground)
+        self._hourly_at: datetime | None = None
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -33,15 +37,19 @@ class Housekeeping:
         self._task = asyncio.create_task(self._run(), name="housekeeping")
 
     async def stop(self) -> None:
-        """End."""
+        """End, and note where the audit log ends."""
         if self._task:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+        await self.note_head()
 
     async def tick(self) -> None:
         """Once."""
         now = self._g.clock()
+        if self._hourly_at is None or now - self._hourly_at >= _HOURLY:
+            self._hourly_at = now
+            await self.note_head()
 
         def purge(tx: Transaction) -> None:
             tx.challenges.purge(now - _KEEP_CODES)
@@ -52,6 +60,11 @@ class Housekeeping:
         await self._g.store.run(purge)
         with contextlib.suppress(GateUnavailable):  # tried again at the next tick
             await self._admission.close_overdue()
+
+    async def note_head(self) -> None:
+        """Write the audit log's newest hash to the journal: what is cut off after this shows there."""
+        head = await self._audit.head()
+        _log.info("audit_head", head=str(head or "0"))
 
     async def _run(self) -> None:
         while True:

@@ -8,6 +8,7 @@ import structlog
 from sluss.delivery import texts
 from sluss.delivery.worker import MAIL
 from sluss.domain.assurance import Method
+from sluss.domain.audit import Action
 from sluss.domain.drafts import check_count
 from sluss.domain.errors import InvalidInput, NotFound, SlussError
 from sluss.domain.gate import Door, Role
@@ -23,11 +24,15 @@ from sluss.domain.meetings import (
     ParticipantDraft,
 )
 from sluss.domain.policy import SensitivityClass, open_classes
+from sluss.services import audit
 from sluss.services.common import Ground, new_id, new_link
+from sluss.services.expel import expel
 from sluss.store.database import Transaction
 
 PARTICIPANT_METHODS = (Method.SMS,)
 """What a participant can verify with on this version."""
+
+_CLOSED = {InvitationState.WITHDRAWN: Action.WITHDRAWN, InvitationState.PUT_OUT: Action.PUT_OUT}
 
 _log = structlog.get_logger()
 
@@ -65,6 +70,7 @@ class Meetings:
         def work(tx: Transaction) -> None:
             tx.meetings.add(meeting, now)
             tx.invitations.add(_invitation(meeting, own, Role.ORGANISER), None, now)
+            self._record(tx, Action.MEETING_CREATED, meeting, None, sensitivity=meeting.sensitivity)
             for person in draft.participants:
                 self._invite(tx, meeting, person, now)
 
@@ -134,12 +140,13 @@ class Meetings:
             tx.invitations.set_link(invitation.id, self._g.link_hash(link))
             self._mail_link(tx, meeting, invitation, link, now)
             inside = invitation.id in {person.invitation_id for person in tx.attendance.here(meeting.id)}
+            self._record(tx, Action.LINK_RESENT, meeting, invitation)
             return meeting, invitation, inside
 
         meeting, invitation, inside = await self._g.store.run(work)
         self._g.wake_outbox()
         if inside:
-            await self._door().expel(meeting.room, invitation.username, "The organiser has sent you a new link.")
+            await self._expel(meeting, invitation, "The organiser has sent you a new link.")
         return meeting.id
 
     async def withdraw(self, organiser: Organiser, invitation_id: str) -> str:
@@ -161,6 +168,7 @@ class Meetings:
             meeting = self._own(tx, organiser, meeting_id)
             if isinstance(meeting, Meeting):
                 tx.meetings.end(meeting.id, now)
+                self._record(tx, Action.MEETING_ENDED, meeting, None)
             return meeting
 
         meeting = await self._g.store.run(work)
@@ -175,17 +183,37 @@ class Meetings:
             if found[1].role is Role.ORGANISER:
                 return NotFound("an organiser cannot be put out of their own meeting")
             close(tx, invitation_id, state)
+            self._record(tx, _CLOSED[state], *found)
             return found
 
         meeting, invitation = await self._g.store.run(work)
         _log.info("invitation_closed", invitation=invitation_id, state=state.value)
-        await self._door().expel(meeting.room, invitation.username, "The organiser has put you out of the meeting.")
+        await self._expel(meeting, invitation, "The organiser has put you out of the meeting.")
         return meeting.id
 
     def _invite(self, tx: Transaction, meeting: Meeting, person: ParticipantDraft, now: datetime) -> None:
         invitation, link = _invitation(meeting, person, Role.PARTICIPANT), new_link()
         tx.invitations.add(invitation, self._g.link_hash(link), now)
+        self._record(tx, Action.INVITED, meeting, invitation)
         self._mail_link(tx, meeting, invitation, link, now)
+
+    async def _expel(self, meeting: Meeting, invitation: Invitation, text: str) -> None:
+        actor = audit.organiser(meeting.organiser_id)
+        who = (meeting.room, invitation.username)
+        await expel(self._g, self._door(), who, text, actor=actor, invitation_id=invitation.id)
+
+    def _record(
+        self, tx: Transaction, action: Action, meeting: Meeting, invitation: Invitation | None, sensitivity: str = ""
+    ) -> None:
+        self._g.audit.record(
+            tx,
+            self._g.clock(),
+            action,
+            actor=audit.organiser(meeting.organiser_id),
+            subject=audit.invitation(invitation.id) if invitation else audit.meeting(meeting.id),
+            meeting=meeting.id if invitation else "",
+            sensitivity=sensitivity,
+        )
 
     def _mail_link(self, tx: Transaction, meeting: Meeting, invitation: Invitation, link: str, now: datetime) -> None:
         subject, body = texts.invitation(self._g.site.locale, f"{self._g.site.portal}/i/{link}")

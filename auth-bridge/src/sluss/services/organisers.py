@@ -7,11 +7,13 @@ from datetime import datetime, timedelta
 import structlog
 
 from sluss.domain import drafts
-from sluss.domain.errors import InvalidInput, NotFound, NotVerified, SignInRequired, SlussError
+from sluss.domain.assurance import ASSURANCE, Method
+from sluss.domain.audit import ADMIN, NOBODY, Action, Outcome
+from sluss.domain.errors import InvalidInput, NotFound, NotVerified, SignInRequired, SlussError, TooManyTries
 from sluss.domain.meetings import Organiser
 from sluss.factors import totp
 from sluss.factors.passwords import Passwords, check_strength
-from sluss.services import lockout
+from sluss.services import audit, lockout
 from sluss.services.common import Ground, new_id, new_link
 from sluss.store.access import AlreadyThereError, OrganiserRecord, SessionRecord
 from sluss.store.database import Transaction
@@ -62,6 +64,7 @@ class Organisers:
                     raise InvalidInput("email", f"{email} is an organiser already.") from None
                 who = known.organiser.id
             tx.organisers.add_enrolment(self._g.link_hash(token), who, now + ENROLMENT_LIFETIME)
+            self._g.audit.record(tx, now, Action.ORGANISER_ADDED, actor=ADMIN, subject=audit.organiser(who))
 
         await self._g.store.run(work)
         _log.info("organiser_added", organiser=organiser.id)
@@ -109,6 +112,7 @@ class Organisers:
             tx.organisers.enrol(who, stored, [self._recovery_hash(who, c) for c in codes], now)
             tx.organisers.use_step(who, step)
             tx.sessions.remove_all(who)
+            self._g.audit.record(tx, now, Action.ENROLLED, actor=audit.organiser(who), subject=audit.organiser(who))
 
         await self._g.store.run(work)
         _log.info("organiser_enrolled", organiser=record.organiser.id)
@@ -123,7 +127,9 @@ class Organisers:
             return next((refusal for s in subjects if (refusal := lockout.locked(tx, s, now))), None)
 
         def known(tx: Transaction) -> OrganiserRecord | SlussError | None:
-            return locked(tx) or tx.organisers.by_email(email_hash)
+            if refusal := locked(tx):
+                return self._not_signed_in(tx, now, refusal, None, address, factor="password")
+            return tx.organisers.by_email(email_hash)
 
         record = await self._g.store.run(known)
         right = await self._passwords.verify(record.password if record else None, password)
@@ -131,11 +137,12 @@ class Organisers:
         def work(tx: Transaction) -> SlussError | None:
             # Again: others may have failed while this password was being hashed.
             if refusal := locked(tx):
-                return refusal
+                return self._not_signed_in(tx, now, refusal, record, address, factor="password")
             if not right or record is None:
                 for subject in subjects:
                     lockout.failed(tx, subject, now)
-                return NotVerified("wrong password or no such organiser")
+                refusal = NotVerified("wrong password or no such organiser")
+                return self._not_signed_in(tx, now, refusal, record, address, factor="password")
             tx.sessions.put(self._g.session_hash(session), record.organiser.id, complete=False, now=now)
             return None
 
@@ -154,7 +161,7 @@ class Organisers:
                 return SignInRequired("no password just before")
             record = tx.organisers.by_id(half.organiser_id)
             if refusal := self.prove(tx, record, code, now, recovery=True):
-                return refusal
+                return self._not_signed_in(tx, now, refusal, record, address, factor="code")
             tx.sessions.remove(old)
             tx.sessions.put(self._g.session_hash(new), half.organiser_id, complete=True, now=now)
             for subject in (
@@ -162,6 +169,14 @@ class Organisers:
                 f"sign-in-from:{self._g.hasher.digest('address', address)}",
             ):
                 lockout.succeeded(tx, subject)
+            self._g.audit.record(
+                tx,
+                now,
+                Action.SIGNED_IN,
+                actor=audit.organiser(half.organiser_id),
+                assurance=ASSURANCE[Method.TOTP],
+                origin=self._g.origin(address),
+            )
             return half.organiser_id
 
         organiser_id = await self._g.store.run(work)
@@ -178,8 +193,10 @@ class Organisers:
         step = totp.matching_step(record.totp_secret, _digits(code), now)
         right = step is not None and tx.organisers.use_step(record.organiser.id, step)
         if not right and recovery:
-            hashed = self._recovery_hash(record.organiser.id, code)
-            right = tx.organisers.use_recovery_code(record.organiser.id, hashed, now)
+            who = record.organiser.id
+            right = tx.organisers.use_recovery_code(who, self._recovery_hash(who, code), now)
+            if right:
+                self._g.audit.record(tx, now, Action.RECOVERY_CODE_USED, actor=audit.organiser(who))
         if not right:
             lockout.failed(tx, subject, now)
             return NotVerified("wrong or used authenticator code")
@@ -204,11 +221,47 @@ class Organisers:
 
     async def sign_out(self, session: str) -> None:
         """Revoke this browser's session."""
-        await self._g.store.run(lambda tx: tx.sessions.remove(self._g.session_hash(session)))
+        now, hashed = self._g.clock(), self._g.session_hash(session)
+
+        def work(tx: Transaction) -> None:
+            found = tx.sessions.get(hashed)
+            if found is not None and found.complete:
+                self._g.audit.record(tx, now, Action.SIGNED_OUT, actor=audit.organiser(found.organiser_id))
+            tx.sessions.remove(hashed)
+
+        await self._g.store.run(work)
 
     async def sign_out_everywhere(self, organiser: Organiser) -> None:
         """Revoke all of an organiser's sessions."""
-        await self._g.store.run(lambda tx: tx.sessions.remove_all(organiser.id))
+        now = self._g.clock()
+
+        def work(tx: Transaction) -> None:
+            tx.sessions.remove_all(organiser.id)
+            self._g.audit.record(tx, now, Action.SIGNED_OUT, actor=audit.organiser(organiser.id), where="everywhere")
+
+        await self._g.store.run(work)
+
+    def _not_signed_in(
+        self,
+        tx: Transaction,
+        now: datetime,
+        refusal: SlussError,
+        record: OrganiserRecord | None,
+        address: str,
+        *,
+        factor: str,
+    ) -> SlussError:
+        self._g.audit.record(
+            tx,
+            now,
+            Action.SIGNED_IN,
+            Outcome.LOCKED if isinstance(refusal, TooManyTries) else Outcome.REFUSED,
+            actor=NOBODY,
+            subject=audit.organiser(record.organiser.id if record else None),
+            factor=factor,
+            origin=self._g.origin(address),
+        )
+        return refusal
 
     async def _enrolling(self, token: str) -> OrganiserRecord:
         now = self._g.clock()

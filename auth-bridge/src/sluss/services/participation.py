@@ -12,13 +12,16 @@ import structlog
 
 from sluss.delivery import texts
 from sluss.delivery.worker import MAIL, NOTHING, SMS
-from sluss.domain.assurance import Method, Purpose
+from sluss.domain.assurance import ASSURANCE, Method, Purpose
+from sluss.domain.audit import NOBODY, Action, Outcome
 from sluss.domain.errors import GateUnavailable, NotVerified, SlussError, TooManyTries
 from sluss.domain.gate import Door
 from sluss.domain.meetings import Answer, Invitation, InvitationState, InvitationView, Meeting
 from sluss.domain.policy import VIEW_FRESH, sensitivity_class
 from sluss.factors import sms
+from sluss.services import audit
 from sluss.services.common import Ground, new_id
+from sluss.services.expel import expel
 from sluss.services.meetings import close
 from sluss.services.tickets import ticket_basis
 from sluss.store.database import Transaction
@@ -61,11 +64,20 @@ class Participation:
             expires_at = now + sms.LIFETIME
             invitation_id = invitation.id if invitation else None
             tx.outbox.put(SMS if live else NOTHING, message, invitation_id, now=now, expires_at=expires_at)
+            self._g.audit.record(
+                tx,
+                now,
+                Action.CODE_ASKED_FOR,
+                Outcome.DONE if live else Outcome.REFUSED,
+                subject=audit.invitation(invitation_id),
+                purpose=purpose,
+                origin=self._g.origin(address),
+            )
             return None
 
         await self._g.store.run(work)
         self._g.wake_outbox()
-        _log.info("code_asked_for", purpose=purpose.value, origin=self._g.hasher.digest("address", address)[:12])
+        _log.info("code_asked_for", purpose=purpose.value, origin=self._g.origin(address))
 
     async def verify(self, link: str, session: str, purpose: Purpose, code: str, address: str) -> None:
         """Complete a verification with the code. Raises `NotVerified` for every reason."""
@@ -74,7 +86,7 @@ class Participation:
         key = (link_hash, session_hash, purpose)
         typed = "".join(code.split())
 
-        def work(tx: Transaction) -> str | SlussError:
+        def work(tx: Transaction) -> Verification | SlussError:
             challenge = tx.challenges.get(key)
             if challenge is None or now - challenge.created_at >= sms.LIFETIME:
                 return NotVerified("no code, or too old")
@@ -91,11 +103,31 @@ class Participation:
             tx.challenges.remove(key)
             verification = Verification(new_id(), invitation.id, Method.SMS, challenge.subject, now)
             tx.verifications.add(verification, session_hash, purpose)
-            return verification.id
+            return verification
 
-        origin = self._g.hasher.digest("address", address)[:12]
+        origin = self._g.origin(address)
+
+        def recorded(tx: Transaction) -> str | SlussError:
+            done = work(tx)
+            whose = audit.invitation(tx.invitations.id_of(link_hash))
+            refused = isinstance(done, SlussError)
+            self._g.audit.record(
+                tx,
+                now,
+                Action.VERIFIED,
+                Outcome.REFUSED if refused else Outcome.DONE,
+                actor=NOBODY if refused else whose,
+                subject=whose,
+                assurance="" if refused else ASSURANCE[Method.SMS],
+                purpose=purpose,
+                method=Method.SMS,
+                origin=origin,
+                reason=str(done) if refused else "",
+            )
+            return done if isinstance(done, SlussError) else done.id
+
         try:
-            verification_id = await self._g.store.run(work)
+            verification_id = await self._g.store.run(recorded)
         except NotVerified as error:
             _log.info("not_verified", purpose=purpose.value, reason=str(error), origin=origin)
             raise
@@ -134,6 +166,14 @@ class Participation:
             subject, body = texts.not_me(self._g.site.locale, self._g.site.portal)
             message = {"to": organiser.email, "subject": subject, "body": body}
             tx.outbox.put(MAIL, message, None, now=now, expires_at=now + timedelta(days=3))
+            self._g.audit.record(
+                tx,
+                now,
+                Action.NOT_ME,
+                subject=audit.invitation(invitation.id),
+                meeting=meeting.id,
+                origin=self._g.origin(address),
+            )
             return invitation, meeting
 
         closed = await self._g.store.run(work)
@@ -143,7 +183,9 @@ class Participation:
             origin = self._g.hasher.digest("address", address)[:12]
             _log.warning("invitation_closed", invitation=invitation.id, state="not-me", origin=origin)
             with contextlib.suppress(GateUnavailable):  # the answer is the same; housekeeping tries again
-                await self._door().expel(meeting.room, invitation.username, "This link was reported and is closed.")
+                who = (meeting.room, invitation.username)
+                text = "This link was reported and is closed."
+                await expel(self._g, self._door(), who, text, actor=NOBODY, invitation_id=invitation.id)
 
     def look_in(self, tx: Transaction, link: str, session: str, now: datetime) -> InvitationView | None:
         """The same, inside a transaction of another verb."""

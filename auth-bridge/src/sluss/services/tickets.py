@@ -6,11 +6,13 @@ from typing import Any
 import structlog
 
 from sluss.domain.assurance import AMR, ASSURANCE, Method, Purpose
-from sluss.domain.errors import NotFound, NotOpen, NotVerified, SlussError
+from sluss.domain.audit import Action, Outcome
+from sluss.domain.errors import NotFound, NotOpen, NotVerified, SlussError, TooManyTries
 from sluss.domain.gate import Role
 from sluss.domain.meetings import Invitation, InvitationState, Meeting, Ticket
 from sluss.domain.policy import sensitivity_class
 from sluss.keyring.tickets import TicketKeys
+from sluss.services import audit
 from sluss.services.common import Ground, new_id
 from sluss.services.organisers import Organisers
 from sluss.store.access import OrganiserRecord
@@ -77,7 +79,22 @@ class Tickets:
             if isinstance(own, SlussError):
                 return own
             record, invitation = own
-            if refusal := self._organisers.prove(tx, record, code, now, recovery=False):
+            refusal = self._organisers.prove(tx, record, code, now, recovery=False)
+            outcome = Outcome.LOCKED if isinstance(refusal, TooManyTries) else Outcome.REFUSED
+            self._g.audit.record(
+                tx,
+                now,
+                Action.VERIFIED,
+                outcome if refusal else Outcome.DONE,
+                actor=audit.organiser(record.organiser.id),
+                subject=audit.invitation(invitation.id),
+                assurance="" if refusal else ASSURANCE[Method.TOTP],
+                purpose=Purpose.JOIN,
+                method=Method.TOTP,
+                meeting=meeting_id,
+                origin=self._g.origin(address),
+            )
+            if refusal:
                 return refusal
             subject = self._g.hasher.digest("authenticator", record.organiser.id)
             verification = Verification(new_id(), invitation.id, Method.TOTP, subject, now)
@@ -132,6 +149,17 @@ class Tickets:
             return verification
         tx.tickets.kill_unused(verification.id)
         tx.tickets.add(jti, invitation.id, verification.id, meeting.room, now)
+        self._g.audit.record(
+            tx,
+            now,
+            Action.TICKET_ISSUED,
+            actor=audit.invitation(invitation.id),
+            subject=f"ticket:{jti}",
+            assurance=ASSURANCE[verification.method],
+            meeting=meeting.id,
+            method=verification.method,
+            verification=verification.id,
+        )
         return invitation, meeting, verification
 
     def _sign(

@@ -5,6 +5,7 @@ transactions never run at once: "exactly one gets in" needs no cleverness.
 """
 
 import asyncio
+import contextvars
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,9 +15,11 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from sluss.domain.audit import Head
 from sluss.domain.errors import ConfigError, SlussError
 from sluss.store import schema
 from sluss.store.access import AttemptRepository, OrganiserRepository, SessionRepository
+from sluss.store.audit import AuditRepository
 from sluss.store.door import AttendanceRepository, TicketRepository
 from sluss.store.meetings import InvitationRepository, MeetingRepository
 from sluss.store.outbox import OutboxRepository
@@ -30,7 +33,8 @@ T = TypeVar("T")
 class Transaction:
     """One transaction: every repository on one connection. It is committed when the work returns."""
 
-    def __init__(self, connection: Connection, sealer: Sealer) -> None:
+    def __init__(self, connection: Connection, sealer: Sealer, audit: AuditRepository) -> None:
+        self.audit = audit
         self.organisers = OrganiserRepository(connection, sealer)
         self.sessions = SessionRepository(connection)
         self.attempts = AttemptRepository(connection)
@@ -46,19 +50,24 @@ class Transaction:
 class Store:
     """Runs work in transactions, in order, in the store's own thread."""
 
-    def __init__(self, url: str, sealer: Sealer) -> None:
+    def __init__(self, url: str, sealer: Sealer, audit_key: bytes) -> None:
         self.engine = open_engine(url)
         self._sealer = sealer
+        self._audit_key = audit_key
+        self._audit_head: Head | None = None  # the last that was committed here
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
 
     async def run(self, work: Callable[[Transaction], T | SlussError]) -> T:
-        """Commit `work`'s writes and return its result; roll all back if it raises.
+        """Commit `work`'s writes and audit entries and return its result; roll all back if it raises.
 
         An error that `work` *returns* is raised after the commit: so a wrong code is refused and the try counted.
         Once begun, a transaction ends even if the caller goes away.
         """
         loop = asyncio.get_running_loop()
-        result: T | SlussError = await asyncio.shield(loop.run_in_executor(self._thread, self._in_transaction, work))
+        context = contextvars.copy_context()  # the request's id, for the audit log
+        result: T | SlussError = await asyncio.shield(
+            loop.run_in_executor(self._thread, context.run, self._in_transaction, work)
+        )
         if isinstance(result, SlussError):
             raise result
         return result
@@ -83,7 +92,12 @@ class Store:
 
     def _in_transaction(self, work: Callable[[Transaction], T | SlussError]) -> T | SlussError:
         with self.engine.begin() as connection:
-            return work(Transaction(connection, self._sealer))
+            audit = AuditRepository(connection, self._audit_key, self._audit_head)
+            result = work(Transaction(connection, self._sealer, audit))
+            head = audit.flush()
+        if head is not None:
+            self._audit_head = head
+        return result
 
 
 def open_engine(url: str) -> Engine:

@@ -107,6 +107,12 @@ class InvitationRepository:
         """By id."""
         return self._one(invitations.c.id == invitation_id)
 
+    def id_of(self, link_hash: str) -> str | None:
+        """Whose personal link this is: the invitation's id alone."""
+        return self._c.execute(
+            select(invitations.c.id).where(invitations.c.link_hash == link_hash)
+        ).scalar_one_or_none()
+
     def organisers_own(self, meeting_id: str) -> Invitation | None:
         """The organiser's invitation to their own meeting."""
         return self._one((invitations.c.meeting_id == meeting_id) & (invitations.c.role == Role.ORGANISER.value))

@@ -16,7 +16,7 @@ from sqlalchemy import (
     Table,
 )
 
-REVISION = "0001"
+REVISION = "0002"
 """The migration this code is written for."""
 
 metadata = MetaData(
@@ -196,4 +196,23 @@ outbox = Table(
     Column("attempts", Integer, nullable=False),
     Column("sent_at", Integer),
     Column("error", String),
+)
+
+audit = Table(
+    # Append-only: triggers refuse every other change.
+    "audit",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("entry", String, nullable=False),  # canonical JSON
+    Column("hash", String, nullable=False),
+)
+
+audit_head = Table(
+    # One row: the newest entry, and a MAC over its number and hash.
+    "audit_head",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("seq", Integer, nullable=False),
+    Column("hash", String, nullable=False),
+    Column("mac", String, nullable=False),
 )

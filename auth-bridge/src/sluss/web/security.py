@@ -10,6 +10,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from sluss.domain.errors import Forbidden, SignInRequired, SlussError
+from sluss.services import audit
 from sluss.web import pages
 from sluss.web.context import (
     ADDRESS,
@@ -82,6 +83,7 @@ async def request_id(request: web.Request, handler: Handler) -> web.StreamRespon
     request[REQUEST_ID] = given if known else secrets.token_hex(8)
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=request[REQUEST_ID])
+    audit.REQUEST_ID.set(request[REQUEST_ID])
     began = time.monotonic()
     status = 500
     try:
