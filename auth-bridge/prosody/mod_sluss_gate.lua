@@ -64,14 +64,12 @@ module:hook("presence/full", function (event)
 	elseif name ~= origin.sluss.room or nick == "focus" then
 		return refuse(event, "wrong-room"); -- Jitsi's clients obey whoever is called focus
 	end
-	local verdict, reason;
-	for _, stage in ipairs(room and { "join" } or { "create", "join" }) do
-		verdict, reason = bridge.ask("admit", {
-			session = origin.sluss.session, room = name, occupant = stanza.attr.from, kind = kind, stage = stage;
-		});
-		if origin.destroyed then return true; end
-		if not verdict then return refuse(event, reason); end
-	end
+	local verdict, reason = bridge.ask("admit", {
+		session = origin.sluss.session, room = name, occupant = stanza.attr.from, kind = kind;
+		stage = room and "join" or "create";
+	});
+	if origin.destroyed then return true; end
+	if not verdict then return refuse(event, reason); end
 	local attr = verdict.attr;
 	if kind == "participant" then
 		if not attr.name then return refuse(event, "unavailable"); end

@@ -8,6 +8,7 @@ local muc = module:depends "muc";
 local bridge = module:require "sluss_bridge";
 
 local xmlns = bridge.xmlns;
+local gather_for, most_at_once = 0.1, 100; -- seconds, events
 local retry_after = 1; -- seconds
 
 local outbox = module:shared "outbox"; -- a list of events, oldest first
@@ -15,36 +16,43 @@ outbox.epoch = outbox.epoch or new_id();
 outbox.seq = outbox.seq or 0;
 
 local busy, reason = false, nil;
+local deliver;
 
--- Send the oldest event; the next when it is acknowledged
-local function deliver()
-	local to, event = bridge.first(), outbox[1];
-	if busy or not event then return; end
+-- Many enter at once: what happens within a moment is told at once
+local function deliver_after(seconds)
+	if busy or not outbox[1] then return; end
 	busy = true;
-	local function again()
-		busy = false;
-		deliver();
-	end
+	module:add_timer(seconds, deliver);
+end
+
+-- Send the oldest events; the next when they are acknowledged
+function deliver()
+	local to = bridge.first();
 	local function later()
-		module:add_timer(retry_after, again);
+		busy = false;
+		deliver_after(retry_after);
 	end
 	if not to then return later(); end
-	local iq = st.iq({ type = "set", id = new_id(), from = module.host, to = to }):add_child(st.clone(event));
+	local iq = st.iq({ type = "set", id = new_id(), from = module.host, to = to });
+	iq:tag("events", { xmlns = xmlns, epoch = outbox.epoch });
+	local count = math.min(#outbox, most_at_once);
+	for i = 1, count do iq:add_child(outbox[i]); end
 	module:send_iq(iq, nil, bridge.timeout):next(function (answer)
 		-- a link that breaks while we write to it answers with an error, but here
 		if answer.stanza.attr.type ~= "result" then return later(); end
-		table.remove(outbox, 1);
-		again();
+		table.move(outbox, count + 1, #outbox + count, 1);
+		busy = false;
+		deliver_after(gather_for);
 	end, later);
 end
 
 local function report(name, room, occupant, session, at)
 	outbox.seq = outbox.seq + 1;
 	table.insert(outbox, st.stanza(name, {
-		xmlns = xmlns, epoch = outbox.epoch, seq = ("%d"):format(outbox.seq), room = room.jid:match("^[^@]+"),
+		xmlns = xmlns, seq = ("%d"):format(outbox.seq), room = room.jid:match("^[^@]+"),
 		session = session, occupant = occupant, at = ("%d"):format(at), reason = name == "left" and reason or nil;
 	}));
-	deliver();
+	deliver_after(gather_for);
 end
 
 module:hook("muc-occupant-session-new", function (event)
@@ -87,6 +95,6 @@ local function call_roll(reply)
 	return reply;
 end
 
-deliver();
+deliver_after(0);
 
 return { because = because, call_roll = call_roll };

@@ -5,6 +5,7 @@ local async = require "util.async";
 local new_id = require "util.id".medium;
 local now = require "util.time".now;
 local st = require "util.stanza";
+local timer = require "util.timer";
 
 local hosts = prosody.hosts;
 
@@ -12,6 +13,11 @@ local xmlns = "urn:sluss:gate:1";
 
 local bridges = module:get_option_array("sluss_bridges", {});
 local timeout = module:get_option_number("sluss_timeout", 3); -- seconds, for all bridges together
+local most_open = 256;
+
+-- The questions that wait for an answer, by the id of their stanza. Prosody's own send_iq does the same with two hooks,
+-- a promise and a cache for each one, which costs more than all the rest of asking.
+local open, count = {}, 0;
 
 local function connected(bridge)
 	local component = hosts[bridge] and hosts[bridge].modules.component;
@@ -33,6 +39,34 @@ local function is_bridge(jid)
 	return false;
 end
 
+local function close(id, answer)
+	local question = open[id];
+	open[id], count = nil, count - 1;
+	timer.stop(question.timer);
+	question.answer = answer;
+	question.done();
+end
+
+module:hook("iq/host", function (event)
+	local stanza = event.stanza;
+	local type, question = stanza.attr.type, open[stanza.attr.id];
+	if question and stanza.attr.from == question.to and (type == "result" or type == "error") then
+		close(stanza.attr.id, type == "result" and stanza or nil);
+		return true;
+	end
+end, 100);
+
+-- Send an IQ and wait for its answer, `seconds` long at most
+local function exchange(iq, seconds)
+	local id, wait, done = iq.attr.id, async.waiter();
+	local question = { to = iq.attr.to, done = done };
+	question.timer = timer.add_task(seconds, function () close(id); end);
+	open[id], count = question, count + 1;
+	module:send(iq);
+	wait();
+	return question.answer;
+end
+
 --- Ask, and wait without holding up other sessions. `attr.session` must come back in the answer.
 -- @return the <verdict/> that says yes; or nil and the reason, one word
 local function ask(question, attr, token)
@@ -40,11 +74,11 @@ local function ask(question, attr, token)
 	attr.xmlns = xmlns;
 	for _, bridge in ipairs(bridges) do
 		local left = deadline - now();
-		if connected(bridge) and left > 0 and async.ready() then
+		if connected(bridge) and left > 0 and count < most_open and async.ready() then
 			local iq = st.iq({ type = "get", id = new_id(), from = module.host, to = bridge }):tag(question, attr);
 			if token then iq:text_tag("token", token); end
-			local answer = async.wait_for(module:send_iq(iq, nil, left));
-			local verdict = answer and answer.stanza:get_child("verdict", xmlns);
+			local answer = exchange(iq, left);
+			local verdict = answer and answer:get_child("verdict", xmlns);
 			if verdict and verdict.attr.session == attr.session then
 				if verdict.attr.allow == "true" then return verdict; end
 				return nil, verdict.attr.reason or "unavailable";

@@ -40,14 +40,13 @@ async def shut_out(world, verb="withdraw"):
     return await getattr(world.services.meetings, verb)(world.organiser_now, anna.invitation.id)
 
 
-async def test_who_used_a_ticket_is_let_in_under_the_verified_name(at_the_door):
+@pytest.mark.parametrize("stage", Stage)
+async def test_who_used_a_ticket_is_let_in_under_the_verified_name(at_the_door, stage):
     world, room, username = at_the_door
-    creating = await world.admit(room, username, stage=Stage.CREATE)
-    joining = await world.admit(room, username)
-    for verdict in (creating, joining):
-        assert (verdict.allow, verdict.session, verdict.name, verdict.role) == (True, "xmpp-1", ANNA[0], "participant")
-        assert (verdict.method, verdict.acr) == ("sms", "urn:sluss:acr:aal1")
-        assert verdict.since == int(world.clock.now.timestamp())
+    verdict = await world.admit(room, username, stage=stage)
+    assert (verdict.allow, verdict.session, verdict.name, verdict.role) == (True, "xmpp-1", ANNA[0], "participant")
+    assert (verdict.method, verdict.acr) == ("sms", "urn:sluss:acr:aal1")
+    assert verdict.since == int(world.clock.now.timestamp())
 
 
 async def test_name_inside_is_the_one_invited_even_if_it_was_changed_since(at_the_door):
@@ -56,11 +55,12 @@ async def test_name_inside_is_the_one_invited_even_if_it_was_changed_since(at_th
     assert (await world.admit(room, username)).name == "Anna Maria Lindberg"
 
 
-async def test_ticket_admits_once(at_the_door):
+@pytest.mark.parametrize("first", Stage)
+async def test_ticket_admits_once(at_the_door, first):
     world, room, username = at_the_door
-    assert (await world.admit(room, username)).allow
-    assert await refusal(world, room, username) is Refusal.USED
-    assert await refusal(world, room, username, stage=Stage.CREATE) is Refusal.USED
+    assert (await world.admit(room, username, stage=first)).allow
+    for stage in Stage:
+        assert await refusal(world, room, username, stage=stage) is Refusal.USED
 
 
 async def test_ticket_admits_once_of_many_at_the_same_time(at_the_door):

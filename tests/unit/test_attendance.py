@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 import pytest
+from sqlalchemy.exc import IntegrityError
 from tests.unit.world import ANNA, MEET
 
-from sluss.domain.gate import GateEvent, Occupant
+from sluss.domain.gate import Change, GateEvent, Occupant
 
 BERTIL = ("Bertil Berg", "bertil@example.org", "070-174 06 06")
 BERTILS_MOBILE = "+46701740606"
@@ -65,6 +66,19 @@ async def test_event_that_is_sent_again_is_counted_once(inside):
         await world.services.admission.left(again)
     assert lines(world) == before
     assert world.door.expelled == []
+
+
+async def test_events_told_together_are_taken_in_order_and_together(inside):
+    world, room, username = inside
+    left, stranger = world.event(room, username), world.event(room, "p-stranger", "xmpp-9")
+    broken = replace(world.event(room, username), occupant=None)
+    together = [(Change.LEFT, left), (Change.ENTERED, stranger), (Change.ENTERED, broken)]
+    with pytest.raises(IntegrityError):
+        await world.services.admission.told(together)
+    assert (await here(world), world.door.expelled) == ([(ANNA[0], 1)], [])
+    for _ in range(2):
+        await world.services.admission.told(together[:2])
+        assert (await here(world), world.door.expelled) == ([], [(room, "p-stranger")])
 
 
 async def test_numbers_begin_again_when_prosody_starts_again(inside):

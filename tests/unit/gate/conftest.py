@@ -12,7 +12,7 @@ import pytest
 from tests.unit.gate.prosody import COMPONENT, MEET, SECRET, Prosody
 from tests.xmpp import Client, connect, open_stream
 
-from sluss.domain.gate import GateEvent, Occupant, OccupantKind, Refusal, Role, Stage, Verdict
+from sluss.domain.gate import Change, GateEvent, Occupant, OccupantKind, Refusal, Role, Stage, Verdict
 from sluss.gate import Gate
 
 FOCUS_PASSWORD = secrets.token_hex(8)
@@ -88,11 +88,9 @@ class Script:
             since=1_700_000_000,
         )
 
-    async def entered(self, event: GateEvent) -> None:
-        await self._tell("entered", event)
-
-    async def left(self, event: GateEvent) -> None:
-        await self._tell("left", event)
+    async def told(self, events: Sequence[tuple[Change, GateEvent]]) -> None:
+        for change, event in events:
+            await self._tell(change.value, event)
 
     async def roll_called(self, epoch: str, seq: int, present: Sequence[Occupant]) -> None:
         self.rolls.append((epoch, seq, present))

@@ -24,13 +24,12 @@ async def refused_join(client: Client, nick: str = "aaaa0001") -> tuple[str, str
     return no.value.condition, no.value.reason
 
 
-async def test_first_to_enter_is_asked_about_creating_and_joining(rules: Script, room: str, enter: Connect) -> None:
+async def test_first_to_enter_is_asked_about_creating_the_room_too(rules: Script, room: str, enter: Connect) -> None:
     async with enter(rules.person(room)) as client, enter(rules.person(room)) as second:
         await client.join("aaaa0001")
         await second.join("aaaa0002")
         assert rules.asked == [
             (OccupantKind.PARTICIPANT, Stage.CREATE, client.jid),
-            (OccupantKind.PARTICIPANT, Stage.JOIN, client.jid),
             (OccupantKind.PARTICIPANT, Stage.JOIN, second.jid),
         ]
 
@@ -205,7 +204,7 @@ async def test_room_is_gone_when_its_creator_was_turned_away_for_the_nick(
         assert (await refused_join(client, "\u2003"))[1] is None  # an invisible nick: Prosody's own rule
         rules.asked.clear()
         await client.join("aaaa0001")
-        assert [stage for _, stage, _ in rules.asked] == [Stage.CREATE, Stage.JOIN]
+        assert [stage for _, stage, _ in rules.asked] == [Stage.CREATE]
 
 
 async def test_yes_to_joining_does_not_create_a_room_that_ended_meanwhile(
@@ -236,7 +235,7 @@ async def test_presence_to_the_room_itself_neither_creates_nor_enters_it(
             assert answer.get("type") == "error"
             await member.join(f"aaaa000{len(rules.asked)}")
         stages = [stage for _, stage, _ in rules.asked]
-        assert stages == [Stage.CREATE, Stage.JOIN, Stage.JOIN]
+        assert stages == [Stage.CREATE, Stage.JOIN]
 
 
 async def test_verdicts_of_two_who_come_at_once_make_one_room(rules: Script, room: str, enter: Connect) -> None:

@@ -35,7 +35,7 @@ class OccupantKind(StrEnum):
 
 
 class Stage(StrEnum):
-    """What an `admit` asks for: that the room may come to be, or that the occupant may join it."""
+    """What an `admit` asks for: to join a room that there is, or to make it and join it."""
 
     CREATE = "create"
     JOIN = "join"
@@ -66,6 +66,13 @@ class Verdict:
     def context_json(self) -> str:
         """The claims as the JSON text that travels in `<context>`."""
         return json.dumps(self.context, separators=(",", ":"), ensure_ascii=False)
+
+
+class Change(StrEnum):
+    """What an event tells."""
+
+    ENTERED = "entered"
+    LEFT = "left"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 import structlog
 
 from sluss.domain.errors import GateUnavailable
-from sluss.domain.gate import GateEvent, Occupant, OccupantKind, Stage, Verdict
+from sluss.domain.gate import Change, GateEvent, Occupant, OccupantKind, Stage, Verdict
 from sluss.gate import protocol
 from sluss.gate.link import DeclinedError, Link, LinkError
 
@@ -31,11 +31,8 @@ class Rules(Protocol):
     async def admit(self, *, session: str, room: str, occupant: str, kind: OccupantKind, stage: Stage) -> Verdict:
         """Whether this occupant may create or join this room now, and under which name and role."""
 
-    async def entered(self, event: GateEvent) -> None:
-        """A connection entered. May be told twice; returning is the acknowledgement."""
-
-    async def left(self, event: GateEvent) -> None:
-        """A connection left. May be told twice; returning is the acknowledgement."""
+    async def told(self, events: Sequence[tuple[Change, GateEvent]]) -> None:
+        """Connections entered and left, in order. May be told twice; returning is the acknowledgement of all."""
 
     async def roll_called(self, epoch: str, seq: int, present: Sequence[Occupant]) -> None:
         """Everybody inside, as of event `seq` of `epoch`."""
@@ -70,8 +67,7 @@ class Gate:
         self._questions = {
             "authenticate": (self._meet, "get", self._authenticate),
             "admit": (self._conference, "get", self._admit),
-            "entered": (self._conference, "set", self._entered),
-            "left": (self._conference, "set", self._left),
+            "events": (self._conference, "set", self._events),
         }
 
     @property
@@ -217,11 +213,8 @@ class Gate:
         )
         return protocol.render_verdict(verdict)
 
-    async def _entered(self, query: Element) -> None:
-        await self._rules.entered(protocol.parse_event(query))
-
-    async def _left(self, query: Element) -> None:
-        await self._rules.left(protocol.parse_event(query))
+    async def _events(self, query: Element) -> None:
+        await self._rules.told(protocol.parse_events(query))
 
 
 def _describe(error: Exception) -> dict[str, str]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element, SubElement
 
-from sluss.domain.gate import GateEvent, Occupant, OccupantKind, Stage, Verdict
+from sluss.domain.gate import Change, GateEvent, Occupant, OccupantKind, Stage, Verdict
 
 XMLNS = "urn:sluss:gate:1"
 
@@ -88,10 +88,15 @@ def parse_admit(query: Element) -> Entry:
     )
 
 
-def parse_event(event: Element) -> GateEvent:
-    """Read `<entered/>` or `<left/>`. Raises `MalformedError`."""
+def parse_events(events: Element) -> list[tuple[Change, GateEvent]]:
+    """Read `<events/>`. Raises `MalformedError`."""
+    epoch, known = _required(events, "epoch"), {tag(change): change for change in Change}
+    return [(known[event.tag], _event(event, epoch)) for event in events if event.tag in known]
+
+
+def _event(event: Element, epoch: str) -> GateEvent:
     return GateEvent(
-        epoch=_required(event, "epoch"),
+        epoch=epoch,
         seq=_number(event, "seq"),
         room=_required(event, "room"),
         session=_required(event, "session"),

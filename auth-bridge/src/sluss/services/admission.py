@@ -9,7 +9,7 @@ import structlog
 from sluss.domain.assurance import ASSURANCE
 from sluss.domain.audit import NOBODY, SYSTEM, Action, Outcome
 from sluss.domain.errors import GateUnavailable, NotVerified, SlussError
-from sluss.domain.gate import Door, GateEvent, Occupant, OccupantKind, Refusal, Stage, Verdict
+from sluss.domain.gate import Change, Door, GateEvent, Occupant, OccupantKind, Refusal, Stage, Verdict
 from sluss.domain.meetings import Invitation, InvitationState, Meeting, PersonHere
 from sluss.keyring.tickets import BadTicketError, TicketExpiredError, TicketKeys
 from sluss.services import audit
@@ -77,7 +77,7 @@ class Admission:
         return claims, None if claims["room"] == room else Refusal.WRONG_ROOM
 
     async def admit(self, *, session: str, room: str, occupant: str, kind: OccupantKind, stage: Stage) -> Verdict:
-        """May the room come to be for this one, or may they join it? A ticket admits once."""
+        """May this one join the room, or make it and join it? A ticket admits once."""
         if kind is OccupantKind.FOCUS:
             return await self._admit_focus(session, room)
         now = self._g.clock()
@@ -91,9 +91,8 @@ class Admission:
                 return reason
             verification = tx.verifications.get(ticket.verification_id)
             method, acr = verification.method.value, ASSURANCE[verification.method].value
-            if stage is Stage.JOIN:
-                tx.tickets.admit(ticket.jti, now)
-                self._record(tx, Action.ADMITTED, ticket, session, assurance=acr, method=method)
+            tx.tickets.admit(ticket.jti, now)
+            self._record(tx, Action.ADMITTED, ticket, session, stage=stage, assurance=acr, method=method)
             return Verdict(
                 allow=True,
                 session=session,
@@ -107,8 +106,7 @@ class Admission:
         verdict: Verdict | Refusal = await self._g.store.run(work)
         if isinstance(verdict, Refusal):
             return self._refuse(session, verdict, stage.value)
-        if stage is Stage.JOIN:
-            _log.info("admitted", gate_session=session)
+        _log.info("admitted", gate_session=session)
         return verdict
 
     def _bearer(
@@ -133,31 +131,35 @@ class Admission:
         return Verdict(allow=True, session=session)
 
     async def entered(self, event: GateEvent) -> None:
-        """Somebody is inside. Whoever was put out meanwhile, or is not known here, is put out."""
-
-        def work(tx: Transaction) -> bool:
-            if not tx.attendance.is_new(event):
-                return True
-            ticket = tx.tickets.by_session(event.session)
-            if ticket is None:
-                return False
-            tx.attendance.enter(event.session, ticket.invitation_id, event.epoch, event.occupant, event.at)
-            self._record(tx, Action.ENTERED, ticket, event.session)
-            return self._welcome(tx, ticket)
-
-        if not await self._g.store.run(work):
-            await self._expel(event.room, _username(event.occupant))
+        """Somebody is inside."""
+        await self.told([(Change.ENTERED, event)])
 
     async def left(self, event: GateEvent) -> None:
         """Somebody is outside."""
+        await self.told([(Change.LEFT, event)])
 
-        def work(tx: Transaction) -> None:
-            if tx.attendance.is_new(event):
-                tx.attendance.leave(event.session, event.at)
-                ticket = tx.tickets.by_session(event.session)
-                self._record(tx, Action.LEFT, ticket, event.session, reason=event.reason or "")
+    async def told(self, events: Sequence[tuple[Change, GateEvent]]) -> None:
+        """Some are inside, some outside. Whoever was put out meanwhile, or is not known here, is put out."""
 
-        await self._g.store.run(work)
+        def work(tx: Transaction) -> list[GateEvent]:
+            new = [(change, event) for change, event in events if tx.attendance.is_new(event)]
+            return [event for change, event in new if not self._happened(tx, change, event)]
+
+        for event in await self._g.store.run(work):
+            await self._expel(event.room, _username(event.occupant))
+
+    def _happened(self, tx: Transaction, change: Change, event: GateEvent) -> bool:
+        """Note it. Whether that is as it should be."""
+        ticket = tx.tickets.by_session(event.session)
+        if change is Change.LEFT:
+            tx.attendance.leave(event.session, event.at)
+            self._record(tx, Action.LEFT, ticket, event.session, reason=event.reason or "")
+            return True
+        if ticket is None:
+            return False
+        tx.attendance.enter(event.session, ticket.invitation_id, event.epoch, event.occupant, event.at)
+        self._record(tx, Action.ENTERED, ticket, event.session)
+        return self._welcome(tx, ticket)
 
     async def roll_called(self, epoch: str, seq: int, present: Sequence[Occupant]) -> None:
         """Who is inside, by Prosody's own count: what was missed is repaired, and marked as not exact."""
