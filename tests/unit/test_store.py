@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,10 @@ from alembic.script import ScriptDirectory
 from hypothesis import example, given
 from hypothesis import strategies as st
 from sqlalchemy import text
-from sqlalchemy.exc import OperationalError
 from tests.unit.world import ANNA, BROWSER, MASTER, MOBILE, build
 
 from sluss.domain.assurance import Purpose
-from sluss.domain.errors import ConfigError, NotFound
+from sluss.domain.errors import ConfigError, NotFound, StoreUnavailable
 from sluss.keyring.secrets import Hasher, field_key, form_key
 from sluss.store import migrations
 from sluss.store.database import open_engine, require_current_schema, revision, upgrade
@@ -150,7 +150,7 @@ async def test_error_of_the_database_shows_no_values(world):
     def work(tx):
         tx.attempts._c.execute(text("INSERT INTO sessions VALUES (:a)"), {"a": "secret value"})
 
-    with pytest.raises(OperationalError) as error:
+    with pytest.raises(StoreUnavailable) as error:
         await world.store.run(work)
     assert "secret value" not in str(error.value)
 
@@ -266,3 +266,40 @@ def test_hashes_of_different_parts_differ(one, other):
 
 def test_hashes_need_the_master_key():
     assert Hasher(MASTER).digest("link", "x") != Hasher(bytes(32)).digest("link", "x")
+
+
+# Full, or late
+
+
+async def test_full_disk_changes_nothing_and_is_over_when_there_is_room(world):
+    organiser, _ = await world.signed_in()
+    before = world.sql("SELECT count(*) AS n FROM meetings")
+
+    def limit(pages: int) -> None:
+        with world.store.engine.connect() as connection:
+            connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+            connection.commit()
+
+    await world.store.run(lambda tx: None)
+    pages = world.sql("PRAGMA page_count")[0]["page_count"]
+    await asyncio.get_running_loop().run_in_executor(world.store._thread, limit, pages)
+    with pytest.raises(StoreUnavailable, match="full"):
+        await world.meeting(organiser, *((f"P {n}", f"p{n}@example.org", MOBILE) for n in range(150)))
+    assert world.sql("SELECT count(*) AS n FROM meetings") == before
+    await asyncio.get_running_loop().run_in_executor(world.store._thread, limit, 2**20)
+    await world.meeting(organiser)
+
+
+async def test_work_whose_turn_comes_too_late_is_not_begun(world, monkeypatch):
+    monkeypatch.setattr("sluss.store.database.QUEUE_SECONDS", 0.05)
+    free, done = threading.Event(), []
+    first = asyncio.ensure_future(world.store.run(lambda _: free.wait(10)))
+    late = asyncio.ensure_future(world.store.run(lambda _: done.append("late")))
+    await asyncio.sleep(0.1)
+    free.set()
+    await first
+    with pytest.raises(StoreUnavailable):
+        await late
+    assert done == []
+    await world.store.run(lambda _: done.append("in time"))
+    assert done == ["in time"]

@@ -14,11 +14,10 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from sqlalchemy import event
-from sqlalchemy.exc import OperationalError
 from tests.unit.world import ANNA, BROWSER, MEET, OTHER_BROWSER, PORTAL
 
 from sluss.domain.assurance import Purpose
-from sluss.domain.errors import NotFound, NotOpen, NotVerified, SignInRequired, TooManyTries
+from sluss.domain.errors import NotFound, NotOpen, NotVerified, SignInRequired, StoreUnavailable, TooManyTries
 from sluss.domain.gate import Refusal
 from sluss.services.common import new_link
 
@@ -444,7 +443,7 @@ async def test_locked_database_is_a_no(held):
     event.listen(world.store.engine, "connect", lambda connection, _: connection.execute("PRAGMA busy_timeout=0"))
     other = sqlite3.connect(world.database, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(OperationalError):
+    with pytest.raises(StoreUnavailable, match="locked"):
         await world.authenticate(ticket.token, ticket.room)
     assert await world.store.alive() is False
     other.close()

@@ -81,6 +81,13 @@ class GateUnavailable(SlussError):
     public = "The door service is not answering. People already inside stay; nobody new gets in."
 
 
+class StoreUnavailable(SlussError):
+    """The database is held by somebody else, full or broken. Nothing was changed."""
+
+    status = 503
+    public = "Nothing can be saved just now, so nothing was changed. Try again in a while."
+
+
 class DeliveryFailed(SlussError):
     """A mail or SMS could not be handed over. `detail` names the gateway, never the text."""
 

@@ -10,13 +10,14 @@ import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from time import monotonic
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from sluss.domain.audit import Head
-from sluss.domain.errors import ConfigError, SlussError
+from sluss.domain.errors import ConfigError, SlussError, StoreUnavailable
 from sluss.store import schema
 from sluss.store.access import AttemptRepository, OrganiserRepository, SessionRepository
 from sluss.store.audit import AuditRepository
@@ -27,6 +28,9 @@ from sluss.store.proof import ChallengeRepository, VerificationRepository
 from sluss.store.sealing import Sealer
 
 BUSY_SECONDS = 2
+"""So long a transaction waits for another process that holds the database."""
+QUEUE_SECONDS = 3.0
+"""So long it waits for those before it. Whoever asked has given up by then: too late is a no, and changes nothing."""
 T = TypeVar("T")
 
 
@@ -60,13 +64,15 @@ class Store:
     async def run(self, work: Callable[[Transaction], T | SlussError]) -> T:
         """Commit `work`'s writes and audit entries and return its result; roll all back if it raises.
 
+        Raises `StoreUnavailable` if it could not begin in time, or could not be committed.
+
         An error that `work` *returns* is raised after the commit: so a wrong code is refused and the try counted.
         Once begun, a transaction ends even if the caller goes away.
         """
         loop = asyncio.get_running_loop()
         context = contextvars.copy_context()  # the request's id, for the audit log
         result: T | SlussError = await asyncio.shield(
-            loop.run_in_executor(self._thread, context.run, self._in_transaction, work)
+            loop.run_in_executor(self._thread, context.run, self._in_transaction, work, monotonic() + QUEUE_SECONDS)
         )
         if isinstance(result, SlussError):
             raise result
@@ -90,11 +96,16 @@ class Store:
         self._thread.shutdown(wait=True)
         self.engine.dispose()
 
-    def _in_transaction(self, work: Callable[[Transaction], T | SlussError]) -> T | SlussError:
-        with self.engine.begin() as connection:
-            audit = AuditRepository(connection, self._audit_key, self._audit_head)
-            result = work(Transaction(connection, self._sealer, audit))
-            head = audit.flush()
+    def _in_transaction(self, work: Callable[[Transaction], T | SlussError], begin_by: float) -> T | SlussError:
+        if monotonic() > begin_by:
+            raise StoreUnavailable("waited too long for the transactions before it")
+        try:
+            with self.engine.begin() as connection:
+                audit = AuditRepository(connection, self._audit_key, self._audit_head)
+                result = work(Transaction(connection, self._sealer, audit))
+                head = audit.flush()
+        except OperationalError as error:
+            raise StoreUnavailable(str(error.orig)) from None
         if head is not None:
             self._audit_head = head
         return result

@@ -1,5 +1,6 @@
 """The middlewares every request passes, from the outside in, and the headers every answer carries."""
 
+import logging
 import re
 import secrets
 import time
@@ -113,7 +114,8 @@ async def error_page(request: web.Request, handler: Handler) -> web.StreamRespon
             raise web.HTTPSeeOther("/sign-in") from None
         return pages.error(request, error, error.status)
     except SlussError as error:
-        _log.info(
+        _log.log(
+            logging.ERROR if error.status >= 500 else logging.INFO,
             "page_refused",
             route=route_name(request),
             error=type(error).__name__,
