@@ -1,12 +1,14 @@
 """Attendance: who entered and left is counted once, and repaired by a roll call when the bridge was away."""
 
+import json
 from dataclasses import replace
 
 import pytest
-from sqlalchemy.exc import IntegrityError
-from tests.unit.world import ANNA, MEET
+from tests.unit.world import ANNA, BROWSER, MEET
 
+from sluss.domain.errors import NotVerified
 from sluss.domain.gate import Change, GateEvent, Occupant
+from sluss.store.sealing import SealBrokenError
 
 BERTIL = ("Bertil Berg", "bertil@example.org", "070-174 06 06")
 BERTILS_MOBILE = "+46701740606"
@@ -21,7 +23,14 @@ async def inside(world):
 
 
 def lines(world):
-    return world.sql("SELECT gate_session, entered_at, left_at, end_is_exact FROM attendance ORDER BY entered_at")
+    """The intervals, unsealed."""
+    found = []
+    for row in world.sql("SELECT gate_session, record, open FROM attendance"):
+        session = row["gate_session"]
+        record = json.loads(world.store._sealer.open(row["record"], "attendance.record", session))
+        assert row["open"] == (record["left_at"] is None)
+        found.append({"gate_session": session} | {name: record[name] for name in ("entered_at", "left_at", "exact")})
+    return sorted(found, key=lambda line: line["entered_at"])
 
 
 def at(world):
@@ -44,7 +53,7 @@ async def test_entering_and_leaving_are_kept_with_their_times(inside):
     assert await here(world) == [(ANNA[0], 1)]
     world.clock.forward(minutes=7)
     await world.services.admission.left(world.event(room, username))
-    assert lines(world) == [{"gate_session": "xmpp-1", "entered_at": entered, "left_at": at(world), "end_is_exact": 1}]
+    assert lines(world) == [{"gate_session": "xmpp-1", "entered_at": entered, "left_at": at(world), "exact": True}]
     assert await here(world) == []
 
 
@@ -71,9 +80,9 @@ async def test_event_that_is_sent_again_is_counted_once(inside):
 async def test_events_told_together_are_taken_in_order_and_together(inside):
     world, room, username = inside
     left, stranger = world.event(room, username), world.event(room, "p-stranger", "xmpp-9")
-    broken = replace(world.event(room, username), occupant=None)
-    together = [(Change.LEFT, left), (Change.ENTERED, stranger), (Change.ENTERED, broken)]
-    with pytest.raises(IntegrityError):
+    broken = replace(world.event(room, username), reason=object())  # not to be written
+    together = [(Change.LEFT, left), (Change.ENTERED, stranger), (Change.LEFT, broken)]
+    with pytest.raises(TypeError):
         await world.services.admission.told(together)
     assert (await here(world), world.door.expelled) == ([(ANNA[0], 1)], [])
     for _ in range(2):
@@ -90,10 +99,68 @@ async def test_numbers_begin_again_when_prosody_starts_again(inside):
 
 async def test_roll_call_closes_what_was_missed_and_says_that_it_guessed(inside):
     world, _, _ = inside
+    entered = at(world)
     world.clock.forward(minutes=3)
     await world.services.admission.roll_called("e2", 0, [])
-    assert (lines(world)[0]["left_at"], lines(world)[0]["end_is_exact"]) == (at(world), 0)
+    assert (lines(world)[0]["left_at"], lines(world)[0]["exact"]) == (entered, False)  # the last that is known
     assert await here(world) == []
+
+
+async def test_interval_without_an_end_is_closed_at_the_last_proof_of_presence(inside):
+    """A roll that had them, or any later event of the same start of Prosody: it tells in order."""
+    world, room, username = inside
+    anna = Occupant(room, "xmpp-1", f"{username}@{MEET}/res", at(world))
+    world.clock.forward(minutes=3)
+    await world.services.admission.roll_called("e1", 1, [anna])
+    rolled = at(world)
+    world.clock.forward(hours=2)
+    await world.services.admission.roll_called("e2", 0, [])  # the host was started again
+    assert (lines(world)[0]["left_at"], lines(world)[0]["exact"]) == (rolled, False)
+
+
+async def test_event_of_another_is_a_proof_of_presence(inside):
+    world, room, _ = inside
+    world.clock.forward(minutes=3)
+    bertil = await world.inside(world.link(BERTIL[1]), "xmpp-2", "b", BERTILS_MOBILE)
+    world.clock.forward(minutes=1)
+    await world.services.admission.left(world.event(room, bertil, "xmpp-2"))
+    told = at(world)
+    world.clock.forward(hours=1)
+    await world.services.admission.roll_called("e2", 0, [])
+    assert [(line["left_at"], line["exact"]) for line in lines(world)] == [(told, False), (told, True)]
+
+
+async def test_roll_that_an_event_overtook_puts_nobody_outside(inside):
+    world, room, username = inside
+    world._seq = 8
+    await world.inside(world.link(BERTIL[1]), "xmpp-2", "b", BERTILS_MOBILE)  # event 9
+    anna = Occupant(room, "xmpp-1", f"{username}@{MEET}/res", at(world))
+    await world.services.admission.roll_called("e1", 8, [anna])
+    assert [line["left_at"] for line in lines(world)] == [None, None]
+
+
+async def test_old_event_does_not_set_the_last_proof_back(inside):
+    world, room, username = inside
+    early = world.event(room, "p-stranger", "xmpp-9")
+    world.clock.forward(minutes=3)
+    anna = Occupant(room, "xmpp-1", f"{username}@{MEET}/res", at(world))
+    await world.services.admission.roll_called("e1", early.seq, [anna])
+    rolled = at(world)
+    await world.services.admission.left(early)
+    await world.services.admission.roll_called("e2", 0, [])
+    assert lines(world)[0]["left_at"] == rolled
+
+
+async def test_grace_after_a_lost_connection_begins_when_it_was_noticed(inside):
+    """A restart of the server takes time, and is not the participant's doing."""
+    world, *_ = inside
+    world.clock.forward(minutes=10)
+    await world.services.admission.roll_called("e2", 0, [])
+    world.clock.forward(seconds=119)
+    await world.services.tickets.for_participant(world.link(), BROWSER)
+    world.clock.forward(seconds=1)
+    with pytest.raises(NotVerified):
+        await world.services.tickets.for_participant(world.link(), BROWSER)
 
 
 async def test_exact_time_replaces_a_guessed_one_and_is_not_replaced(inside):
@@ -102,9 +169,9 @@ async def test_exact_time_replaces_a_guessed_one_and_is_not_replaced(inside):
     world.clock.forward(minutes=3)
     await world.services.admission.roll_called("e1", left.seq, [])
     await world.services.admission.left(left)
-    assert (lines(world)[0]["left_at"], lines(world)[0]["end_is_exact"]) == (left.at, 1)
+    assert (lines(world)[0]["left_at"], lines(world)[0]["exact"]) == (left.at, True)
     await world.services.admission.roll_called("e1", left.seq, [])
-    assert (lines(world)[0]["left_at"], lines(world)[0]["end_is_exact"]) == (left.at, 1)
+    assert (lines(world)[0]["left_at"], lines(world)[0]["exact"]) == (left.at, True)
 
 
 async def test_roll_call_opens_what_was_missed(world):
@@ -218,3 +285,20 @@ async def test_housekeeping_forgets_codes_failures_sessions_and_sent_messages_in
         world.clock.forward(hours=hours)
         await world.housekeeping.tick()
         assert world.sql(query)[0]["n"] == 0, query
+
+
+async def test_times_and_origins_are_sealed_at_rest_each_in_its_own_row(inside):
+    world, room, username = inside
+    await world.inside(world.link(BERTIL[1]), "xmpp-2", "b", BERTILS_MOBILE)
+    world.clock.forward(minutes=7)
+    await world.services.admission.left(world.event(room, username))
+    for row in world.sql("SELECT * FROM attendance"):
+        assert {name for name, value in row.items() if not isinstance(value, bytes)} == {
+            *("gate_session", "invitation_id", "epoch", "open")
+        }
+    content = b"".join(path.read_bytes() for path in world.database.parent.iterdir())
+    for shown in ("entered_at", "192.0.2.", f"{username}@", ANNA[0]):
+        assert shown.encode() not in content, shown
+    world.sql("UPDATE attendance SET record = (SELECT record FROM attendance WHERE gate_session = 'xmpp-2')")
+    with pytest.raises(SealBrokenError):
+        await world.services.admission.left(world.event(room, username))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 import pytest
 from tests.unit.gate.conftest import Connect, Script
@@ -11,7 +12,7 @@ from tests.unit.gate.prosody import COMPONENT, CONFERENCE, MEET, SECRET, Prosody
 from tests.xmpp import CLIENT, Client, Refused, statuses
 
 from sluss.domain.errors import GateUnavailable
-from sluss.domain.gate import Role, Stage
+from sluss.domain.gate import Occupant, Role, Stage
 from sluss.gate import Gate
 
 
@@ -216,6 +217,36 @@ async def test_events_of_a_bridges_absence_arrive_in_order_when_it_returns(
     sequence = [event.seq for _, event in rules.events]
     assert sequence == list(range(sequence[0], sequence[0] + 4))
     assert len({event.epoch for _, event in rules.events}) == 1
+
+
+async def test_roll_is_called_again_and_again_also_after_one_that_failed(
+    rules: Script, room: str, gate: Gate, enter: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await gate.stop()
+    monkeypatch.setattr("sluss.gate.component.ROLL_EVERY", 0.05)
+    called, failed = asyncio.Queue(), asyncio.Event()
+
+    async def takes(_epoch: str, _seq: int, present: Sequence[Occupant]) -> None:
+        await called.put(present)
+
+    async def fails(*_: object) -> None:
+        failed.set()
+        raise RuntimeError("scripted failure")
+
+    rules.roll_called = takes
+    await gate.start()
+    async with asyncio.timeout(10), enter(rules.person(room)) as inside:
+        await inside.join("aaaa0001")
+        link = gate._link
+        while not await called.get():
+            pass
+        rules.roll_called = fails
+        await failed.wait()
+        rules.roll_called = takes
+        while not called.empty():
+            called.get_nowait()
+        assert len(await called.get()) == 1
+        assert gate._link is link
 
 
 async def test_roll_is_called_on_connecting_and_names_everybody_inside(

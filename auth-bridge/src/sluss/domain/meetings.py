@@ -39,11 +39,12 @@ class Delivery(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Organiser:
-    """A member of staff who may create meetings."""
+    """A member of staff who may create meetings, or an auditor, who may not, but sees who attended any."""
 
     id: str
     name: str
     email: str
+    auditor: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,16 +19,21 @@ class SensitivityClass:
     """A `join` verification opens the door for this long."""
     grace: timedelta
     """After a dropped connection, for so long a new ticket needs no new verification."""
+    keeps_origin: bool
+    """Whether the attendance says from which network each person came."""
+    retention: timedelta
+    """So long after its end a meeting's personal data is kept."""
 
 
-_FRESH = timedelta(minutes=5)
+_FRESH, _GRACE = timedelta(minutes=5), timedelta(seconds=120)
+_QUARTER, _MONTH, _WEEK = timedelta(days=90), timedelta(days=30), timedelta(days=7)
 
 CLASSES: dict[str, SensitivityClass] = {
     c.name: c
     for c in (
-        SensitivityClass("internal", frozenset({Method.SMS, Method.TOTP}), _FRESH, timedelta(seconds=120)),
-        SensitivityClass("confidential", frozenset({Method.TOTP}), _FRESH, timedelta(seconds=120)),
-        SensitivityClass("secret", frozenset(), _FRESH, timedelta(0)),
+        SensitivityClass("internal", frozenset({Method.SMS, Method.TOTP}), _FRESH, _GRACE, True, _QUARTER),
+        SensitivityClass("confidential", frozenset({Method.TOTP}), _FRESH, _GRACE, False, _MONTH),
+        SensitivityClass("secret", frozenset(), _FRESH, timedelta(0), False, _WEEK),
     )
 }
 VIEW_FRESH = timedelta(hours=12)

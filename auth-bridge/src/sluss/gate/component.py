@@ -18,6 +18,9 @@ log = structlog.get_logger()
 ORDER_WITHIN = 3.0
 """Seconds for Prosody to carry out an order or answer a roll call."""
 
+ROLL_EVERY = 60.0
+"""Seconds between roll calls: an interval whose end is never told is known to within this."""
+
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 """Seconds between attempts to connect: doubled from the first to the longest."""
 
@@ -154,13 +157,22 @@ class Gate:
             self._connected.set()
             self._on_link(True)
             log.info("gate_connected", component=self._component)
-            condition = await link.lost
+            condition = await self._watch(link)
             log.warning("gate_link_lost", component=self._component, condition=condition)
         finally:
             self._link = None
             if self._connected.is_set():
                 self._connected.clear()
                 self._on_link(False)
+
+    async def _watch(self, link: Link) -> str | None:
+        """Call the roll now and then until the link is lost; Prosody's stream error, if there was one."""
+        while not (await asyncio.wait([link.lost], timeout=ROLL_EVERY))[0]:
+            try:
+                await self._call_roll()
+            except LinkError as error:
+                log.warning("gate_roll_failed", error=str(error))  # the link is not lost for that; the next one counts
+        return link.lost.result()
 
     async def _call_roll(self) -> None:
         """Tell the rules who is inside. Raises `LinkError`: without a roll there is no attendance."""

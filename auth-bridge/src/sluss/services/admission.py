@@ -7,10 +7,12 @@ from typing import Any
 import structlog
 
 from sluss.domain.assurance import ASSURANCE
+from sluss.domain.attendance import coarse_origin
 from sluss.domain.audit import NOBODY, SYSTEM, Action, Outcome
 from sluss.domain.errors import GateUnavailable, NotVerified, SlussError
 from sluss.domain.gate import Change, Door, GateEvent, Occupant, OccupantKind, Refusal, Stage, Verdict
 from sluss.domain.meetings import Invitation, InvitationState, Meeting, PersonHere
+from sluss.domain.policy import sensitivity_class
 from sluss.keyring.tickets import BadTicketError, TicketExpiredError, TicketKeys
 from sluss.services import audit
 from sluss.services.common import Ground
@@ -47,8 +49,10 @@ class Admission:
             checked = self._check(tx, ticket, room, now)
             if isinstance(checked, Refusal):
                 return checked
+            invitation, meeting = checked
+            network = coarse_origin(address) if sensitivity_class(meeting.sensitivity).keeps_origin else ""
             again = tx.tickets.by_session(session) is not None
-            return Refusal.USED if again or not tx.tickets.use(ticket.jti, session, now) else checked[0]
+            return Refusal.USED if again or not tx.tickets.use(ticket.jti, session, now, network) else invitation
 
         def work(tx: Transaction) -> Invitation | Refusal:
             ticket = tx.tickets.get(claims["jti"]) if claims else None
@@ -162,25 +166,33 @@ class Admission:
         return self._welcome(tx, ticket)
 
     async def roll_called(self, epoch: str, seq: int, present: Sequence[Occupant]) -> None:
-        """Who is inside, by Prosody's own count: what was missed is repaired, and marked as not exact."""
+        """Who is inside, by Prosody's own count: what was missed is repaired, and marked as not exact.
+
+        Called when the link comes up, and every minute, so that there is a proof of presence to end an interval at.
+        """
         now = self._g.clock()
 
-        def work(tx: Transaction) -> list[Occupant]:
-            sessions = {occupant.session for occupant in present}
-            for session in tx.attendance.open_sessions() - sessions:
-                tx.attendance.leave(session, int(now.timestamp()), exact=False)
-                self._record(tx, Action.LEFT, tx.tickets.by_session(session), session, reason="roll-call")
-            unwelcome = []
+        def work(tx: Transaction) -> list[tuple[str, str]]:
+            sessions, known = {occupant.session for occupant in present}, tx.attendance.open_sessions()
+            heard = tx.attendance.called(epoch, now)
+            for session in known.keys() - sessions:
+                # Who entered after the roll was called is in a later event, and that one may have overtaken it.
+                if known[session] != epoch or heard <= seq:
+                    tx.attendance.lose(session, now)
+                    self._record(tx, Action.LEFT, tx.tickets.by_session(session), session, reason="roll-call")
+            unwelcome = tx.attendance.closed_but_inside()
             for occupant in present:
+                if known.get(occupant.session) == epoch:
+                    continue  # heard of, and looked at, before
                 ticket = tx.tickets.by_session(occupant.session)
                 if ticket is not None:
                     tx.attendance.found_inside(occupant, ticket.invitation_id, epoch)
                 if ticket is None or not self._welcome(tx, ticket):
-                    unwelcome.append(occupant)
+                    unwelcome.append((occupant.room, _username(occupant.occupant)))
             return unwelcome
 
-        for occupant in await self._g.store.run(work):
-            await self._expel(occupant.room, _username(occupant.occupant))
+        for room, username in dict.fromkeys(await self._g.store.run(work)):
+            await self._expel(room, username)
         _log.info("roll_called", epoch=epoch, seq=seq, present=len(present))
 
     async def here_for_participant(self, link: str, session: str) -> list[PersonHere]:

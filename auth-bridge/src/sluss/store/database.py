@@ -46,7 +46,7 @@ class Transaction:
         self.invitations = InvitationRepository(connection, sealer)
         self.challenges = ChallengeRepository(connection)
         self.verifications = VerificationRepository(connection)
-        self.tickets = TicketRepository(connection)
+        self.tickets = TicketRepository(connection, sealer)
         self.attendance = AttendanceRepository(connection, sealer)
         self.outbox = OutboxRepository(connection, sealer)
 

@@ -1,15 +1,17 @@
 """Tickets and attendance: what happened at the gate."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from sluss.domain.assurance import ASSURANCE, Method
+from sluss.domain.attendance import Presence
 from sluss.domain.gate import GateEvent, Occupant, Role
 from sluss.domain.meetings import InvitationState, PersonHere
-from sluss.store.rows import instant, seconds
+from sluss.store.rows import instant, instant_or_none, seconds
 from sluss.store.schema import attendance, gate_epochs, invitations, tickets, verifications
 from sluss.store.sealing import Sealer
 
@@ -30,8 +32,9 @@ class TicketRecord:
 class TicketRepository:
     """Rows of `tickets`."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, sealer: Sealer) -> None:
         self._c = connection
+        self._sealer = sealer
 
     def add(self, jti: str, invitation_id: str, verification_id: str, room: str, now: datetime) -> None:
         """Store a newly issued ticket; never its text."""
@@ -53,13 +56,14 @@ class TicketRepository:
         """The one that this XMPP session used up."""
         return self._one(tickets.c.gate_session == gate_session)
 
-    def use(self, jti: str, gate_session: str, now: datetime) -> bool:
+    def use(self, jti: str, gate_session: str, now: datetime, origin: str = "") -> bool:
         """Use it up for one XMPP session. False if it was used or is dead: exactly one caller gets True."""
+        sealed = self._sealer.seal(origin, "tickets.origin", jti) if origin else None
         return bool(
             self._c.execute(
                 update(tickets)
                 .where(tickets.c.jti == jti, tickets.c.used_at.is_(None), tickets.c.dead.is_(False))
-                .values(used_at=seconds(now), gate_session=gate_session)
+                .values(used_at=seconds(now), gate_session=gate_session, origin=sealed)
             ).rowcount
         )
 
@@ -100,8 +104,22 @@ class TicketRepository:
         )
 
 
+@dataclass(slots=True)
+class _Record:
+    """What is sealed in a row of `attendance`. Times are Unix seconds."""
+
+    occupant: str
+    method: str
+    origin: str
+    entered_at: int
+    left_at: int | None = None
+    exact: bool = True
+    closed_at: int | None = None
+    """When the end was heard of; for a grace after it."""
+
+
 class AttendanceRepository:
-    """Rows of `attendance` and `gate_epochs`."""
+    """Rows of `attendance` and `gate_epochs`. In plain is only what queries need: whose, which start, still open."""
 
     def __init__(self, connection: Connection, sealer: Sealer) -> None:
         self._c = connection
@@ -109,78 +127,77 @@ class AttendanceRepository:
 
     def is_new(self, event: GateEvent) -> bool:
         """Whether this numbered event was not heard before; notes it as heard."""
-        heard = self._c.execute(
-            select(gate_epochs.c.seq).where(gate_epochs.c.epoch == event.epoch)
-        ).scalar_one_or_none()
-        if heard is not None and event.seq <= heard:
+        seq, seen_at = self._epoch(event.epoch)
+        if event.seq <= seq:
             return False
-        self.heard(event.epoch, event.seq, event.at)
+        self._put_epoch(event.epoch, event.seq, max(seen_at, event.at))
         return True
 
-    def heard(self, epoch: str, seq: int, at: int) -> None:
-        """Everything up to `seq` of this epoch is known."""
-        self._c.execute(
-            upsert(gate_epochs)
-            .values(epoch=epoch, seq=seq, seen_at=at)
-            .on_conflict_do_update(index_elements=[gate_epochs.c.epoch], set_={"seq": seq, "seen_at": at})
-        )
+    def called(self, epoch: str, now: datetime) -> int:
+        """The roll was called: all that are in it are inside now. How far this start of Prosody has been heard."""
+        seq, seen_at = self._epoch(epoch)
+        self._put_epoch(epoch, seq, max(seen_at, seconds(now)))
+        return seq
 
     def enter(self, gate_session: str, invitation_id: str, epoch: str, occupant: str, at: int) -> None:
-        """Open an interval."""
+        """Open an interval, as what the connection's ticket was verified with."""
+        known = self._read(gate_session)
+        if known is not None:
+            known.entered_at = at
+            self._update(gate_session, known)
+            return
+        row = self._c.execute(
+            select(tickets.c.jti, tickets.c.origin, verifications.c.method)
+            .join_from(tickets, verifications)
+            .where(tickets.c.gate_session == gate_session)
+        ).one()
+        origin = self._sealer.open(row.origin, "tickets.origin", row.jti) if row.origin else ""
         self._c.execute(
-            upsert(attendance)
-            .values(
+            insert(attendance).values(
                 gate_session=gate_session,
                 invitation_id=invitation_id,
                 epoch=epoch,
-                occupant=occupant,
-                entered_at=at,
+                open=True,
+                record=self._seal(gate_session, _Record(occupant, row.method, origin, at)),
             )
-            .on_conflict_do_update(index_elements=[attendance.c.gate_session], set_={"entered_at": at})
         )
 
     def found_inside(self, found: Occupant, invitation_id: str, epoch: str) -> None:
         """Somebody was there when the roll was called: open the interval unless it was closed exactly since."""
-        self._c.execute(
-            upsert(attendance)
-            .values(
-                gate_session=found.session,
-                invitation_id=invitation_id,
-                epoch=epoch,
-                occupant=found.occupant,
-                entered_at=found.at,
-            )
-            .on_conflict_do_update(
-                index_elements=[attendance.c.gate_session],
-                set_={"left_at": None, "end_is_exact": True},
-                where=attendance.c.end_is_exact.is_(False),
-            )
-        )
+        known = self._read(found.session)
+        if known is None:
+            self.enter(found.session, invitation_id, epoch, found.occupant, found.at)
+        elif not known.exact:
+            known.left_at, known.exact, known.closed_at = None, True, None
+            self._update(found.session, known)
 
-    def leave(self, gate_session: str, at: int, *, exact: bool = True) -> None:
-        """Close an interval. An exact time replaces one that a roll call had to guess."""
-        still_open = attendance.c.left_at.is_(None)
-        self._c.execute(
-            update(attendance)
-            .where(
-                attendance.c.gate_session == gate_session,
-                still_open | attendance.c.end_is_exact.is_(False) if exact else still_open,
-            )
-            .values(left_at=at, end_is_exact=exact)
-        )
+    def leave(self, gate_session: str, at: int) -> None:
+        """Close an interval at an exact time, which replaces one that a roll call had to guess."""
+        known = self._read(gate_session)
+        if known is not None and (known.left_at is None or not known.exact):
+            known.left_at, known.exact, known.closed_at = at, True, at
+            self._update(gate_session, known)
 
-    def open_sessions(self) -> set[str]:
-        """The XMPP sessions believed to be inside some room."""
-        return set(self._c.execute(select(attendance.c.gate_session).where(attendance.c.left_at.is_(None))).scalars())
+    def lose(self, gate_session: str, now: datetime) -> None:
+        """Close an interval whose end nobody saw, at the last proof that it went on."""
+        known = self._read(gate_session)
+        if known is None or known.left_at is not None:
+            return
+        epoch = select(attendance.c.epoch).where(attendance.c.gate_session == gate_session)
+        _, seen_at = self._epoch(self._c.execute(epoch).scalar_one())
+        known.left_at, known.exact, known.closed_at = max(known.entered_at, seen_at), False, seconds(now)
+        self._update(gate_session, known)
+
+    def open_sessions(self) -> dict[str, str]:
+        """The XMPP sessions believed to be inside some room, and in which start of Prosody each is."""
+        query = select(attendance.c.gate_session, attendance.c.epoch).where(attendance.c.open)
+        return {row.gate_session: row.epoch for row in self._c.execute(query)}
 
     def presence(self, verification_id: str) -> tuple[bool, datetime | None]:
-        """Whether somebody is inside on this verification, and when they last left."""
-        inside, last = self._c.execute(
-            select(func.count().filter(attendance.c.left_at.is_(None)), func.max(attendance.c.left_at))
-            .join_from(attendance, tickets, tickets.c.gate_session == attendance.c.gate_session)
-            .where(tickets.c.verification_id == verification_id)
-        ).one()
-        return bool(inside), None if last is None else instant(last)
+        """Whether somebody is inside on this verification, and when the last of them was heard to leave."""
+        records = self._records(tickets.c.verification_id == verification_id)
+        closed = [record.closed_at for _, record in records if record.closed_at is not None]
+        return any(record.left_at is None for _, record in records), instant(max(closed)) if closed else None
 
     def rooms_with_people(self) -> set[str]:
         """The rooms in which somebody is now."""
@@ -189,7 +206,7 @@ class AttendanceRepository:
                 select(tickets.c.room)
                 .distinct()
                 .join_from(attendance, tickets, tickets.c.gate_session == attendance.c.gate_session)
-                .where(attendance.c.left_at.is_(None))
+                .where(attendance.c.open)
             ).scalars()
         )
 
@@ -200,38 +217,72 @@ class AttendanceRepository:
             .distinct()
             .join_from(attendance, invitations)
             .join(tickets, tickets.c.gate_session == attendance.c.gate_session)
-            .where(attendance.c.left_at.is_(None))
+            .where(attendance.c.open)
             .where((invitations.c.state != InvitationState.LIVE.value) | tickets.c.dead)
         )
         return [(row.room, row.username) for row in self._c.execute(query)]
 
     def here(self, meeting_id: str) -> list[PersonHere]:
         """Who is inside a meeting now, each person once, in the order they came."""
-        query = (
-            select(
-                invitations.c.id,
-                invitations.c.name,
-                invitations.c.role,
-                func.min(attendance.c.entered_at).label("since"),
-                func.count().label("devices"),
-                func.max(verifications.c.method).label("method"),
+        inside: dict[str, list[_Record]] = {}
+        for invitation_id, record in self._records((invitations.c.meeting_id == meeting_id) & attendance.c.open):
+            inside.setdefault(invitation_id, []).append(record)
+        query = select(invitations.c.id, invitations.c.name, invitations.c.role)
+        here = []
+        for row in self._c.execute(query.where(invitations.c.id.in_(inside))):
+            records, name = inside[row.id], self._sealer.open(row.name, "invitations.name", row.id)
+            method, since = Method(max(r.method for r in records)), instant(min(r.entered_at for r in records))
+            acr = ASSURANCE[method].value
+            here.append(PersonHere(row.id, name, Role(row.role), method, acr, since, len(records)))
+        return sorted(here, key=lambda person: person.entered_at)
+
+    def of(self, meeting_id: str) -> list[Presence]:
+        """Every connection to a meeting, ever."""
+        return [
+            Presence(
+                invitation_id,
+                instant(record.entered_at),
+                instant_or_none(record.left_at),
+                record.exact,
+                Method(record.method),
+                record.origin,
             )
+            for invitation_id, record in self._records(invitations.c.meeting_id == meeting_id)
+        ]
+
+    def _epoch(self, epoch: str) -> tuple[int, int]:
+        query = select(gate_epochs.c.seq, gate_epochs.c.seen_at).where(gate_epochs.c.epoch == epoch)
+        row = self._c.execute(query).one_or_none()
+        return (row.seq, row.seen_at) if row else (0, 0)
+
+    def _put_epoch(self, epoch: str, seq: int, seen_at: int) -> None:
+        self._c.execute(
+            upsert(gate_epochs)
+            .values(epoch=epoch, seq=seq, seen_at=seen_at)
+            .on_conflict_do_update(index_elements=[gate_epochs.c.epoch], set_={"seq": seq, "seen_at": seen_at})
+        )
+
+    def _records(self, condition: ColumnElement[bool]) -> list[tuple[str, _Record]]:
+        query = (
+            select(attendance.c.gate_session, attendance.c.invitation_id, attendance.c.record)
             .join_from(attendance, invitations)
             .join(tickets, tickets.c.gate_session == attendance.c.gate_session)
-            .join(verifications, verifications.c.id == tickets.c.verification_id)
-            .where(invitations.c.meeting_id == meeting_id, attendance.c.left_at.is_(None))
-            .group_by(invitations.c.id)
-            .order_by("since")
+            .where(condition)
         )
-        return [
-            PersonHere(
-                row.id,
-                self._sealer.open(row.name, "invitations.name", row.id),
-                Role(row.role),
-                Method(row.method),
-                ASSURANCE[Method(row.method)].value,
-                instant(row.since),
-                row.devices,
-            )
-            for row in self._c.execute(query)
-        ]
+        return [(row.invitation_id, self._open(row.gate_session, row.record)) for row in self._c.execute(query)]
+
+    def _read(self, gate_session: str) -> _Record | None:
+        query = select(attendance.c.record).where(attendance.c.gate_session == gate_session)
+        sealed = self._c.execute(query).scalar_one_or_none()
+        return None if sealed is None else self._open(gate_session, sealed)
+
+    def _update(self, gate_session: str, record: _Record) -> None:
+        sealed = self._seal(gate_session, record)
+        row = update(attendance).where(attendance.c.gate_session == gate_session)
+        self._c.execute(row.values(open=record.left_at is None, record=sealed))
+
+    def _seal(self, gate_session: str, record: _Record) -> bytes:
+        return self._sealer.seal(json.dumps(asdict(record)), "attendance.record", gate_session)
+
+    def _open(self, gate_session: str, sealed: bytes) -> _Record:
+        return _Record(**json.loads(self._sealer.open(sealed, "attendance.record", gate_session)))

@@ -16,7 +16,7 @@ from sqlalchemy import (
     Table,
 )
 
-REVISION = "0002"
+REVISION = "0003"
 """The migration this code is written for."""
 
 metadata = MetaData(
@@ -40,6 +40,7 @@ organisers = Table(
     Column("totp_step", Integer, nullable=False, server_default="0"),  # last time step used
     Column("enrolled_at", Integer),
     Column("created_at", Integer, nullable=False),
+    Column("auditor", Boolean, nullable=False, server_default="0"),
 )
 
 enrolments = Table(
@@ -92,6 +93,7 @@ meetings = Table(
     Column("room", String, nullable=False, unique=True),
     Column("ended_at", Integer),
     Column("created_at", Integer, nullable=False),
+    Column("purged_at", Integer),  # its people, title and agenda are forgotten
 )
 
 invitations = Table(
@@ -160,6 +162,7 @@ tickets = Table(
     Column("gate_session", String, unique=True),  # the XMPP session that used it up
     Column("admitted_at", Integer),
     Column("dead", Boolean, nullable=False, server_default="0"),
+    Column("origin", LargeBinary),  # the network it was used from, where the class keeps it
 )
 
 attendance = Table(
@@ -168,10 +171,8 @@ attendance = Table(
     Column("gate_session", String, primary_key=True),
     Column("invitation_id", ForeignKey("invitations.id"), nullable=False, index=True),
     Column("epoch", String, nullable=False),
-    Column("occupant", String, nullable=False),
-    Column("entered_at", Integer, nullable=False),
-    Column("left_at", Integer),
-    Column("end_is_exact", Boolean, nullable=False, server_default="1"),  # false: closed by a roll call
+    Column("open", Boolean, nullable=False, index=True),
+    Column("record", LargeBinary, nullable=False),  # sealed JSON: when, how, from where
 )
 
 gate_epochs = Table(
@@ -180,7 +181,7 @@ gate_epochs = Table(
     metadata,
     Column("epoch", String, primary_key=True),
     Column("seq", Integer, nullable=False),
-    Column("seen_at", Integer, nullable=False),
+    Column("seen_at", Integer, nullable=False),  # the last proof that who was inside still was
 )
 
 outbox = Table(
