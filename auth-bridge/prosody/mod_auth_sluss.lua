@@ -55,7 +55,7 @@ end
 local function redeem(session)
 	local ticket = tickets[session];
 	tickets[session] = nil;
-	if not (ticket and ticket.token and ticket.room) then return nil, "no-ticket"; end
+	if not ticket or (ticket.token or "") == "" or (ticket.room or "") == "" then return nil, "no-ticket"; end
 	-- What cannot stand in XML would be an error here, and this session would never hear a no.
 	if ticket.token:find("%G") or ticket.room:find("%G") then return nil, "bad-ticket"; end
 	local verdict, reason = bridge.ask("authenticate", {

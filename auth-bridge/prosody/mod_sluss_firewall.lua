@@ -22,6 +22,7 @@ for _, name in ipairs { "avmoderation", "conferenceduration", "endconference", "
 end
 
 local identity_claims = set.new { "avatar-id", "avatar-url", "display-name", "email", "identity", "nick", "verified" };
+local xmlns_muc_user = "http://jabber.org/protocol/muc#user"; -- role and affiliation, which only the room says
 
 local function is_reply(stanza)
 	return stanza.attr.type == "result" or stanza.attr.type == "error";
@@ -45,6 +46,12 @@ end
 
 function may_send.iq(stanza, nick)
 	return nick ~= nil or asks_for(stanza, room_queries); -- no settings, roles or registration
+end
+
+-- At any depth: Jitsi's client takes the first <x/> with a role in it, wherever in the stanza it is
+local function without_claims(tag)
+	if identity_claims:contains(tag.name) or tag.attr.xmlns == xmlns_muc_user then return nil; end
+	return tag:maptags(without_claims);
 end
 
 local function allowed(session, stanza)
@@ -76,9 +83,5 @@ module:hook("pre-stanza", function (event)
 		end
 		return true;
 	end
-	if stanza.name ~= "iq" then
-		stanza:maptags(function (tag)
-			if not identity_claims:contains(tag.name) then return tag; end
-		end);
-	end
+	if stanza.name ~= "iq" then stanza:maptags(without_claims); end
 end, 1000);

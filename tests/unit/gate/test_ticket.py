@@ -38,7 +38,8 @@ async def test_each_session_has_a_nonce_of_its_own(rules: Script, room: str, ent
 async def test_no_ticket_is_refused_without_asking(rules: Script, room: str, gate: Gate, url: str) -> None:
     assert await refused(url) == ("not-authorized", "no-ticket")
     assert await refused(url, room=room) == ("not-authorized", "no-ticket")
-    assert await refused(url, token="") == ("not-authorized", "no-ticket")
+    assert await refused(url, room=room, token="") == ("not-authorized", "no-ticket")
+    assert await refused(url, room="", token="x") == ("not-authorized", "no-ticket")
     assert await refused(url, token=rules.person(room).token) == ("not-authorized", "no-ticket")
     assert rules.addresses == []
 
