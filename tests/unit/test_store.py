@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,11 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from hypothesis import example, given
 from hypothesis import strategies as st
-from sqlalchemy import text
+from sqlalchemy import event, text
 from tests.unit.world import ANNA, BROWSER, MASTER, MOBILE, build
 
 from sluss.domain.assurance import Purpose
+from sluss.domain.audit import Action, Entry, Outcome, parse
 from sluss.domain.errors import ConfigError, NotFound, StoreUnavailable
 from sluss.keyring.secrets import Hasher, field_key, form_key
 from sluss.store import migrations
@@ -144,6 +146,79 @@ async def test_transactions_run_one_at_a_time(world):
     await asyncio.gather(*(world.store.run(work) for _ in range(50)))
     assert most == 1
     assert (await world.store.run(lambda tx: tx.attempts.failures("x")))[0] == 50
+
+
+@pytest.fixture
+async def together(world):
+    """Runs several works that waited for the store's thread at the same time; what became of each."""
+
+    async def run(*works):
+        begun, go, loop = asyncio.Event(), asyncio.Event(), asyncio.get_running_loop()
+
+        def busy(_):
+            loop.call_soon_threadsafe(begun.set)
+            asyncio.run_coroutine_threadsafe(go.wait(), loop).result()
+
+        first = asyncio.create_task(world.store.run(busy))
+        await begun.wait()
+        waiting = [asyncio.create_task(world.store.run(work)) for work in works]
+        await asyncio.sleep(0)  # they are queued
+        go.set()
+        await first
+        return await asyncio.gather(*waiting, return_exceptions=True)
+
+    return run
+
+
+def fails(subject, error=None, result=None):
+    def work(tx):
+        tx.attempts.fail(subject, datetime.now(UTC))
+        tx.audit.append(Entry(0, Action.SIGNED_IN, Outcome.DONE, subject))
+        if error:
+            raise error
+        return result
+
+    return work
+
+
+async def test_transactions_that_waited_are_committed_once_and_undone_each_by_itself(world, together):
+    commits = []
+    event.listen(world.store.engine, "commit", commits.append)
+    refused = NotFound("returned")
+    works = [fails("a"), fails("b", error=NotFound("raised")), fails("c", result=refused), fails("d", result=4)]
+    outcomes = await together(*works)
+    assert outcomes[0] is None
+    assert str(outcomes[1]) == "raised"
+    assert outcomes[2:] == [refused, 4]
+    assert len(commits) == 2  # one for whoever came first
+    assert [row["subject"] for row in world.sql("SELECT subject FROM failures ORDER BY subject")] == ["a", "c", "d"]
+    recorded = [parse(row["entry"]).actor for row in world.sql("SELECT entry FROM audit ORDER BY seq")]
+    assert recorded[-3:] == ["a", "c", "d"]
+
+
+async def test_nobody_is_answered_when_sqlite_undoes_everything_by_itself(world, together):
+    """As it does when the disk is full."""
+
+    def undone(tx):
+        tx.attempts._c.exec_driver_sql("ROLLBACK")
+        raise NotFound("what came of it")
+
+    outcomes = await together(fails("a"), undone, fails("b"))
+    assert [type(outcome) for outcome in outcomes] == [StoreUnavailable] * 3
+    assert world.sql("SELECT subject FROM failures") == []
+
+
+async def test_nobody_is_answered_when_the_commit_fails(world):
+    def full(_):
+        raise OSError("the disk is full")
+
+    outcomes = await asyncio.gather(*(world.store.run(fails(name)) for name in "ab"))
+    assert outcomes == [None, None]
+    event.listen(world.store.engine, "commit", full)
+    outcomes = await asyncio.gather(*(world.store.run(fails(name)) for name in "cde"), return_exceptions=True)
+    assert [str(outcome) for outcome in outcomes] == ["the disk is full"] * 3
+    event.remove(world.store.engine, "commit", full)
+    assert [row["subject"] for row in world.sql("SELECT subject FROM failures ORDER BY subject")] == ["a", "b"]
 
 
 async def test_error_of_the_database_shows_no_values(world):

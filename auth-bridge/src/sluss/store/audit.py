@@ -18,6 +18,7 @@ _ONLY = 1  # the one row of `audit_head`
 
 # Built once: every entry into a meeting runs these.
 _READ_HEAD = select(audit_head.c.seq, audit_head.c.hash, audit_head.c.mac).where(audit_head.c.id == _ONLY)
+_ADD_LINE = insert(audit)
 _FIRST_HEAD = upsert(audit_head)
 _WRITE_HEAD = _FIRST_HEAD.on_conflict_do_update(
     index_elements=[audit_head.c.id], set_={name: _FIRST_HEAD.excluded[name] for name in ("seq", "hash", "mac")}
@@ -42,6 +43,14 @@ class AuditRepository:
         """Add an entry; it is written when the transaction's work is done."""
         self._waiting.append(entry)
 
+    def mark(self) -> int:
+        """Where `forget_since` goes back to."""
+        return len(self._waiting)
+
+    def forget_since(self, mark: int) -> None:
+        """Drop what was appended since: it did not happen."""
+        del self._waiting[mark:]
+
     def flush(self) -> Head | None:
         """Write what was appended. Returns the new head, None if nothing was. Raises `AuditBrokenError`."""
         if not self._waiting:
@@ -52,7 +61,7 @@ class AuditRepository:
             text = replace(entry, seq=head.seq + 1).canonical()
             head = Head(head.seq + 1, chain(head.hash, text))
             rows.append({"seq": head.seq, "entry": text, "hash": head.hash})
-        self._c.execute(insert(audit), rows)
+        self._c.execute(_ADD_LINE, rows)
         self._c.execute(_WRITE_HEAD, {"id": _ONLY, "seq": head.seq, "hash": head.hash, "mac": self._mac(head)})
         self._waiting.clear()
         return head

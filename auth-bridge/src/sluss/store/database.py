@@ -1,14 +1,17 @@
 """The connection to the database, and the thread that alone uses it.
 
 SQLite is written by one thread with full synchronous commits. The event loop never waits for the disk, and two
-transactions never run at once: "exactly one gets in" needs no cleverness.
+transactions never run at once: "exactly one gets in" needs no cleverness. What waits while the disk works is then
+committed together, each in a savepoint of its own, and answered after that commit.
 """
 
 import asyncio
 import contextvars
 import sqlite3
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Any, TypeVar
@@ -31,6 +34,8 @@ BUSY_SECONDS = 2
 """So long a transaction waits for another process that holds the database."""
 QUEUE_SECONDS = 3.0
 """So long it waits for those before it. Whoever asked has given up by then: too late is a no, and changes nothing."""
+MOST_TOGETHER = 16
+"""So many transactions are committed together."""
 T = TypeVar("T")
 
 
@@ -60,6 +65,7 @@ class Store:
         self._audit_key = audit_key
         self._audit_head: Head | None = None  # the last that was committed here
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._waiting: deque[_Waiting] = deque()
 
     async def run(self, work: Callable[[Transaction], T | SlussError]) -> T:
         """Commit `work`'s writes and audit entries and return its result; roll all back if it raises.
@@ -69,11 +75,11 @@ class Store:
         An error that `work` *returns* is raised after the commit: so a wrong code is refused and the try counted.
         Once begun, a transaction ends even if the caller goes away.
         """
-        loop = asyncio.get_running_loop()
-        context = contextvars.copy_context()  # the request's id, for the audit log
-        result: T | SlussError = await asyncio.shield(
-            loop.run_in_executor(self._thread, context.run, self._in_transaction, work, monotonic() + QUEUE_SECONDS)
-        )
+        answer: asyncio.Future[T | SlussError] = asyncio.get_running_loop().create_future()
+        # The context has the request's id, for the audit log.
+        self._waiting.append(_Waiting(work, contextvars.copy_context(), monotonic() + QUEUE_SECONDS, answer))
+        self._thread.submit(self._work_off)
+        result = await asyncio.shield(answer)
         if isinstance(result, SlussError):
             raise result
         return result
@@ -96,19 +102,80 @@ class Store:
         self._thread.shutdown(wait=True)
         self.engine.dispose()
 
-    def _in_transaction(self, work: Callable[[Transaction], T | SlussError], begin_by: float) -> T | SlussError:
-        if monotonic() > begin_by:
-            raise StoreUnavailable("waited too long for the transactions before it")
+    def _work_off(self) -> None:
+        """Do what waits, in order; whoever asked hears of it once it is on the disk, or could not be put there."""
+        together = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_TOGETHER))]
+        if not together:
+            return  # it was done together with an earlier one
         try:
-            with self.engine.begin() as connection:
-                audit = AuditRepository(connection, self._audit_key, self._audit_head)
-                result = work(Transaction(connection, self._sealer, audit))
-                head = audit.flush()
-        except OperationalError as error:
-            raise StoreUnavailable(str(error.orig)) from None
+            outcomes = self._in_transaction(together)
+        except Exception as error:
+            outcomes = [_failed(error)] * len(together)
+        together[0].answer.get_loop().call_soon_threadsafe(_tell, together, outcomes)
+
+    def _in_transaction(self, together: list["_Waiting"]) -> list[Any]:
+        with self.engine.begin() as connection:
+            audit = AuditRepository(connection, self._audit_key, self._audit_head)
+            tx = Transaction(connection, self._sealer, audit)
+            if len(together) == 1:
+                outcomes = [together[0].do(tx)]
+            else:
+                outcomes = [_in_savepoint(tx, connection, waiting) for waiting in together]
+            head = audit.flush()
         if head is not None:
             self._audit_head = head
-        return result
+        return outcomes
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """Work that waits for the store's thread."""
+
+    work: Callable[[Transaction], Any]
+    context: contextvars.Context
+    begin_by: float
+    answer: "asyncio.Future[Any]"
+
+    def do(self, tx: Transaction) -> Any:
+        if monotonic() > self.begin_by:
+            raise StoreUnavailable("waited too long for the transactions before it")
+        return self.context.run(self.work, tx)
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """What is raised where the work was asked for."""
+
+    error: Exception
+
+
+def _failed(error: Exception) -> _Failed:
+    return _Failed(StoreUnavailable(str(error.orig)) if isinstance(error, OperationalError) else error)
+
+
+def _in_savepoint(tx: Transaction, connection: Connection, waiting: _Waiting) -> Any:
+    """Its result, or what it raised, and then nothing of it is left. Raises what makes the whole transaction fail."""
+    connection.exec_driver_sql("SAVEPOINT work")
+    recorded = tx.audit.mark()
+    try:
+        outcome = waiting.do(tx)
+    except Exception as error:
+        # Fails if SQLite has undone everything by itself, as it does when the disk is full.
+        connection.exec_driver_sql("ROLLBACK TO work")
+        tx.audit.forget_since(recorded)
+        outcome = _failed(error)
+    connection.exec_driver_sql("RELEASE work")
+    return outcome
+
+
+def _tell(together: list[_Waiting], outcomes: list[Any]) -> None:
+    for waiting, outcome in zip(together, outcomes, strict=True):
+        if waiting.answer.cancelled():
+            continue
+        if isinstance(outcome, _Failed):
+            waiting.answer.set_exception(outcome.error)
+        else:
+            waiting.answer.set_result(outcome)
 
 
 def open_engine(url: str) -> Engine:

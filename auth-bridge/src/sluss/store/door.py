@@ -3,8 +3,9 @@
 import json
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from sluss.domain.assurance import ASSURANCE, Method
@@ -14,6 +15,34 @@ from sluss.domain.meetings import InvitationState, PersonHere
 from sluss.store.rows import instant, instant_or_none, seconds
 from sluss.store.schema import attendance, gate_epochs, invitations, tickets, verifications
 from sluss.store.sealing import Sealer
+
+# Built once, for everybody who enters runs them: building a statement takes four times as long as running it.
+_TICKET = select(tickets).where(tickets.c.jti == bindparam("jti"))
+_TICKET_OF_SESSION = select(tickets).where(tickets.c.gate_session == bindparam("session"))
+_USE = (
+    update(tickets)
+    .where(tickets.c.jti == bindparam("ticket"), tickets.c.used_at.is_(None), tickets.c.dead.is_(False))
+    .values(used_at=bindparam("now"), gate_session=bindparam("session"), origin=bindparam("sealed"))
+)
+_ADMIT = update(tickets).where(tickets.c.jti == bindparam("ticket")).values(admitted_at=bindparam("now"))
+_EPOCH = select(gate_epochs.c.seq, gate_epochs.c.seen_at).where(gate_epochs.c.epoch == bindparam("epoch"))
+_FIRST_OF_EPOCH = upsert(gate_epochs)
+_PUT_EPOCH = _FIRST_OF_EPOCH.on_conflict_do_update(
+    index_elements=[gate_epochs.c.epoch],
+    set_={"seq": _FIRST_OF_EPOCH.excluded.seq, "seen_at": _FIRST_OF_EPOCH.excluded.seen_at},
+)
+_USED_FOR = (
+    select(tickets.c.jti, tickets.c.origin, verifications.c.method)
+    .join_from(tickets, verifications)
+    .where(tickets.c.gate_session == bindparam("session"))
+)
+_ENTER = insert(attendance)
+_RECORD = select(attendance.c.record).where(attendance.c.gate_session == bindparam("session"))
+_CHANGE = (
+    update(attendance)
+    .where(attendance.c.gate_session == bindparam("session"))
+    .values(open=bindparam("still"), record=bindparam("sealed"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,26 +79,21 @@ class TicketRepository:
 
     def get(self, jti: str) -> TicketRecord | None:
         """By its `jti`."""
-        return self._one(tickets.c.jti == jti)
+        return self._ticket(self._c.execute(_TICKET, {"jti": jti}).one_or_none())
 
     def by_session(self, gate_session: str) -> TicketRecord | None:
         """The one that this XMPP session used up."""
-        return self._one(tickets.c.gate_session == gate_session)
+        return self._ticket(self._c.execute(_TICKET_OF_SESSION, {"session": gate_session}).one_or_none())
 
     def use(self, jti: str, gate_session: str, now: datetime, origin: str = "") -> bool:
         """Use it up for one XMPP session. False if it was used or is dead: exactly one caller gets True."""
         sealed = self._sealer.seal(origin, "tickets.origin", jti) if origin else None
-        return bool(
-            self._c.execute(
-                update(tickets)
-                .where(tickets.c.jti == jti, tickets.c.used_at.is_(None), tickets.c.dead.is_(False))
-                .values(used_at=seconds(now), gate_session=gate_session, origin=sealed)
-            ).rowcount
-        )
+        used = {"ticket": jti, "now": seconds(now), "session": gate_session, "sealed": sealed}
+        return bool(self._c.execute(_USE, used).rowcount)
 
     def admit(self, jti: str, now: datetime) -> None:
         """Note that its bearer was let in."""
-        self._c.execute(update(tickets).where(tickets.c.jti == jti).values(admitted_at=seconds(now)))
+        self._c.execute(_ADMIT, {"ticket": jti, "now": seconds(now)})
 
     def issued(self, verification_id: str) -> int:
         """How many tickets a verification has brought."""
@@ -89,8 +113,8 @@ class TicketRepository:
         """Make all of an invitation's tickets worthless, used or not."""
         self._c.execute(update(tickets).where(tickets.c.invitation_id == invitation_id).values(dead=True))
 
-    def _one(self, condition: ColumnElement[bool]) -> TicketRecord | None:
-        row = self._c.execute(select(tickets).where(condition)).one_or_none()
+    @staticmethod
+    def _ticket(row: Row[tuple[Any, ...]] | None) -> TicketRecord | None:
         if row is None:
             return None
         return TicketRecord(
@@ -146,21 +170,11 @@ class AttendanceRepository:
             known.entered_at = at
             self._update(gate_session, known)
             return
-        row = self._c.execute(
-            select(tickets.c.jti, tickets.c.origin, verifications.c.method)
-            .join_from(tickets, verifications)
-            .where(tickets.c.gate_session == gate_session)
-        ).one()
+        row = self._c.execute(_USED_FOR, {"session": gate_session}).one()
         origin = self._sealer.open(row.origin, "tickets.origin", row.jti) if row.origin else ""
-        self._c.execute(
-            insert(attendance).values(
-                gate_session=gate_session,
-                invitation_id=invitation_id,
-                epoch=epoch,
-                open=True,
-                record=self._seal(gate_session, _Record(occupant, row.method, origin, at)),
-            )
-        )
+        record = self._seal(gate_session, _Record(occupant, row.method, origin, at))
+        opened = {"gate_session": gate_session, "invitation_id": invitation_id, "epoch": epoch}
+        self._c.execute(_ENTER, {**opened, "open": True, "record": record})
 
     def found_inside(self, found: Occupant, invitation_id: str, epoch: str) -> None:
         """Somebody was there when the roll was called: open the interval unless it was closed exactly since."""
@@ -251,16 +265,11 @@ class AttendanceRepository:
         ]
 
     def _epoch(self, epoch: str) -> tuple[int, int]:
-        query = select(gate_epochs.c.seq, gate_epochs.c.seen_at).where(gate_epochs.c.epoch == epoch)
-        row = self._c.execute(query).one_or_none()
+        row = self._c.execute(_EPOCH, {"epoch": epoch}).one_or_none()
         return (row.seq, row.seen_at) if row else (0, 0)
 
     def _put_epoch(self, epoch: str, seq: int, seen_at: int) -> None:
-        self._c.execute(
-            upsert(gate_epochs)
-            .values(epoch=epoch, seq=seq, seen_at=seen_at)
-            .on_conflict_do_update(index_elements=[gate_epochs.c.epoch], set_={"seq": seq, "seen_at": seen_at})
-        )
+        self._c.execute(_PUT_EPOCH, {"epoch": epoch, "seq": seq, "seen_at": seen_at})
 
     def _records(self, condition: ColumnElement[bool]) -> list[tuple[str, _Record]]:
         query = (
@@ -272,14 +281,12 @@ class AttendanceRepository:
         return [(row.invitation_id, self._open(row.gate_session, row.record)) for row in self._c.execute(query)]
 
     def _read(self, gate_session: str) -> _Record | None:
-        query = select(attendance.c.record).where(attendance.c.gate_session == gate_session)
-        sealed = self._c.execute(query).scalar_one_or_none()
+        sealed = self._c.execute(_RECORD, {"session": gate_session}).scalar_one_or_none()
         return None if sealed is None else self._open(gate_session, sealed)
 
     def _update(self, gate_session: str, record: _Record) -> None:
         sealed = self._seal(gate_session, record)
-        row = update(attendance).where(attendance.c.gate_session == gate_session)
-        self._c.execute(row.values(open=record.left_at is None, record=sealed))
+        self._c.execute(_CHANGE, {"session": gate_session, "still": record.left_at is None, "sealed": sealed})
 
     def _seal(self, gate_session: str, record: _Record) -> bytes:
         return self._sealer.seal(json.dumps(asdict(record)), "attendance.record", gate_session)

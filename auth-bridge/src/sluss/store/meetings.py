@@ -2,13 +2,16 @@
 
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, Row, insert, literal_column, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, insert, literal_column, select, update
 
 from sluss.domain.gate import Role
 from sluss.domain.meetings import Answer, Invitation, InvitationState, Meeting
 from sluss.store.rows import instant, instant_or_none, seconds
 from sluss.store.schema import invitations, meetings
 from sluss.store.sealing import Sealer
+
+_MEETING = select(meetings).where(meetings.c.id == bindparam("id"))
+_INVITATION = select(invitations).where(invitations.c.id == bindparam("id"))
 
 
 class MeetingRepository:
@@ -37,7 +40,7 @@ class MeetingRepository:
 
     def get(self, meeting_id: str) -> Meeting | None:
         """By id."""
-        row = self._c.execute(select(meetings).where(meetings.c.id == meeting_id)).one_or_none()
+        row = self._c.execute(_MEETING, {"id": meeting_id}).one_or_none()
         return self._meeting(row) if row else None
 
     def by_room(self, room: str) -> Meeting | None:
@@ -105,7 +108,8 @@ class InvitationRepository:
 
     def get(self, invitation_id: str) -> Invitation | None:
         """By id."""
-        return self._one(invitations.c.id == invitation_id)
+        row = self._c.execute(_INVITATION, {"id": invitation_id}).one_or_none()
+        return self._invitation(row) if row else None
 
     def id_of(self, link_hash: str) -> str | None:
         """Whose personal link this is: the invitation's id alone."""

@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from sluss.domain.assurance import Method, Purpose
 from sluss.store.rows import instant, seconds
 from sluss.store.schema import challenges, invitations, sent_codes, verifications
+
+_BY_ID = select(verifications).where(verifications.c.id == bindparam("id"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +130,7 @@ class VerificationRepository:
 
     def get(self, verification_id: str) -> Verification:
         """By id; it comes from a ticket's row, so it exists."""
-        return self._verification(
-            self._c.execute(select(verifications).where(verifications.c.id == verification_id)).one()
-        )
+        return self._verification(self._c.execute(_BY_ID, {"id": verification_id}).one())
 
     def revoke(self, invitation_id: str) -> None:
         """No browser has any right from them any more; the rows stay, for who was inside and how."""
