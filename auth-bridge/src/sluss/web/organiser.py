@@ -59,7 +59,7 @@ async def enrol_form(request: web.Request) -> web.StreamResponse:
 
 async def enrol(request: web.Request) -> web.StreamResponse:
     """POST /enrol/<token>: check both, then show the recovery codes, once."""
-    form = await request.post()  # Not stripped: white space belongs to a password.
+    form = await read_form(request, strip=False)  # white space belongs to a password
     password, again, code = (str(form.get(name, "")) for name in ("password", "again", "code"))
     if password != again:
         return await _enrol_page(request, InvalidInput("again", N_("The two passwords are not the same.")))
@@ -84,7 +84,7 @@ async def sign_in_form(request: web.Request) -> web.StreamResponse:
 
 async def sign_in(request: web.Request) -> web.StreamResponse:
     """POST /sign-in: the first factor."""
-    form = await request.post()
+    form = await read_form(request, strip=False)
     email, password = str(form.get("email", "")).strip(), str(form.get("password", ""))
     try:
         await request.app[SERVICES].organisers.password(request[SESSION], email, password, request[ADDRESS])

@@ -25,6 +25,7 @@ def N_(text: str) -> str:  # noqa: N802 - gettext's own name for "translate this
     return text
 
 
+FORM = "application/x-www-form-urlencoded"
 HTTP_TEXTS = {
     404: N_("There is nothing here."),
     405: N_("This page cannot be used that way."),
@@ -162,9 +163,15 @@ def _retry_after(problem: SlussError | None) -> dict[str, str]:
     return {"Retry-After": str(problem.retry_after)} if isinstance(problem, TooManyTries) else {}
 
 
-async def read_form(request: web.Request) -> MultiDict[str]:
-    """The text fields of a posted form, without white space around them."""
-    return MultiDict((k, v.strip()) for k, v in (await request.post()).items() if isinstance(v, str))
+async def read_form(request: web.Request, *, strip: bool = True) -> MultiDict[str]:
+    """The fields of a posted form, by default without white space around. Raises an HTTP error for any other body."""
+    if request.content_type != FORM:
+        raise web.HTTPUnsupportedMediaType
+    try:
+        fields = await request.post()
+    except (LookupError, ValueError):  # a character set nobody knows, or text that is not of it
+        raise web.HTTPBadRequest from None
+    return MultiDict((name, str(value).strip() if strip else str(value)) for name, value in fields.items())
 
 
 def plain_code(text: str) -> str:

@@ -64,7 +64,6 @@ ROOMS = frozenset({"room", "organiser_room"})
 MAX_BODY_BYTES = 64 * 1024
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
-_FORM = "application/x-www-form-urlencoded"
 
 _log = structlog.get_logger()
 
@@ -177,12 +176,9 @@ async def csrf(request: web.Request, handler: Handler) -> web.StreamResponse:
         raise Forbidden("cross-site by Origin")
     token = request.headers.get(CSRF_HEADER)
     if token is None:
-        if request.content_type != _FORM:
+        if request.content_type != pages.FORM:
             raise Forbidden("neither a form nor a token")
-        try:
-            token = str((await request.post()).get(CSRF_FIELD, ""))
-        except (LookupError, ValueError):  # a character set nobody knows, or text that is not of it
-            raise web.HTTPBadRequest from None
+        token = (await pages.read_form(request)).get(CSRF_FIELD, "")
     if not csrf_matches(request, token):
         raise Forbidden("form token does not belong to this session")
     return await handler(request)
