@@ -568,7 +568,8 @@ def test_show_prints_the_newest_or_those_about_a_meeting(sluss):
     lines = sluss("audit", "show").output.splitlines()
     assert [line.split()[0] for line in lines] == [str(n) for n in range(1, 8)]
     assert re.fullmatch(
-        r"1 \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ organiser-added done by=admin subject=organiser:\w+", lines[0]
+        r"1 \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ organiser-added done by=admin subject=organiser:\w+ role=organiser",
+        lines[0],
     )
     assert "for=organiser:" in lines[1]
     assert sluss("audit", "show", "--limit", "2").output.splitlines() == lines[-2:]

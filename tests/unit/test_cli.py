@@ -106,6 +106,13 @@ def test_organiser_add_prints_one_link(installed):
     assert installed("organiser", "list").stdout == "eva@example.org\tEva Ek\tnot enrolled\n"
 
 
+def test_auditor_is_added_as_one_and_stays_one(installed):
+    auditor = ("organiser", "add", "--name", "Ada Alm", "--email", "ada@example.org")
+    assert installed(*auditor, "--auditor").exit_code == 0
+    assert "is an organiser already" in one_line(installed(*auditor), code=1)
+    assert installed("organiser", "list").stdout == "ada@example.org\tAda Alm\tnot enrolled\tauditor\n"
+
+
 @pytest.mark.parametrize(("name", "email"), [("", "eva@example.org"), ("Eva", "eva"), ("Eva\x1b[2J", "e@example.org")])
 def test_organiser_that_is_none_is_one_line(installed, name, email):
     one_line(installed("organiser", "add", "--name", name, "--email", email), code=1)

@@ -31,6 +31,7 @@ from sluss.keyring.secrets import Hasher, audit_key, field_key, form_key
 from sluss.keyring.tickets import TicketKeys
 from sluss.services import Services
 from sluss.services.admission import Admission
+from sluss.services.attendance import Attendance
 from sluss.services.audit import AuditLog
 from sluss.services.common import Ground, Site
 from sluss.services.health import Health
@@ -209,6 +210,7 @@ def _services(ground: Ground, keys: TicketKeys, door: Callable[[], Door], *, gat
         participation=participation,
         tickets=Tickets(ground, keys, organisers),
         admission=Admission(ground, keys, participation, door),
+        attendance=Attendance(ground, keys, organisers),
         audit=AuditLog(ground),
         health=Health(ground, door if gate else None),
     )

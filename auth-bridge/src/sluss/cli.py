@@ -1,12 +1,13 @@
 """Admin commands. An expected error is one line on standard error and exit code 78 (EX_CONFIG) or 1."""
 
 import asyncio
+import json
 import os
 import sys
 from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 from zoneinfo import ZoneInfo
 
 import click
@@ -115,10 +116,11 @@ def organiser() -> None:
 @organiser.command("add")
 @click.option("--name", required=True)
 @click.option("--email", required=True)
+@click.option("--auditor", is_flag=True, help="May see who attended any meeting, and have none of their own.")
 @click.pass_obj
-def organiser_add(path: Path, name: str, email: str) -> None:
+def organiser_add(path: Path, name: str, email: str, *, auditor: bool) -> None:
     """Print a one-time link where the organiser enrols. It is good for seven days."""
-    click.echo(_with_services(path, lambda services: services.organisers.add(name, email)))
+    click.echo(_with_services(path, lambda services: services.organisers.add(name, email, auditor=auditor)))
 
 
 @organiser.command("list")
@@ -126,7 +128,8 @@ def organiser_add(path: Path, name: str, email: str) -> None:
 def organiser_list(path: Path) -> None:
     """Print every organiser and since when they are enrolled."""
     for who, enrolled in _with_services(path, lambda services: services.organisers.all()):
-        click.echo(f"{who.email}\t{who.name}\t{f'enrolled {enrolled:%Y-%m-%d}' if enrolled else 'not enrolled'}")
+        since = f"enrolled {enrolled:%Y-%m-%d}" if enrolled else "not enrolled"
+        click.echo("\t".join([who.email, who.name, since, *(["auditor"] if who.auditor else [])]))
 
 
 @main.group()
@@ -273,6 +276,27 @@ def audit_export(path: Path, after: int) -> None:
             previous = line.hash
 
     _with_services(path, work)
+
+
+@main.group()
+def attendance() -> None:
+    """Attendance records."""
+
+
+@attendance.command("verify")
+@click.argument("file", type=click.File(encoding="ascii", errors="replace"))
+@click.pass_obj
+def attendance_verify(path: Path, file: TextIO) -> None:
+    """Check a signed attendance record and print what it says. Exit code 1 if it is not ours, or was altered."""
+    from sluss.keyring.tickets import BadTicketError, TicketKeys  # noqa: PLC0415
+
+    _, credentials = _load(path)
+    try:
+        claims = TicketKeys(credentials.ticket_keys).check_receipt(file.read().strip())
+    except BadTicketError as error:
+        click.echo(f"sluss: {file.name}: not signed by a key of this installation, or altered: {error}", err=True)
+        raise SystemExit(1) from None
+    click.echo(json.dumps(claims, indent=2, ensure_ascii=False))
 
 
 def _load(path: Path) -> tuple[Settings, Credentials]:

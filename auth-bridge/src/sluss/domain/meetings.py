@@ -84,6 +84,8 @@ class Meeting:
     sensitivity: str
     room: str
     ended_at: datetime | None
+    purged: bool = False
+    """Whether its people, title and agenda are forgotten."""
 
     @property
     def local_start(self) -> datetime:
@@ -108,6 +110,17 @@ class Meeting:
     def is_open(self, now: datetime) -> bool:
         """Whether anyone may enter now."""
         return self.ended_at is None and self.opens_at <= now < self.closes_at
+
+
+@dataclass(frozen=True, slots=True)
+class MeetingOnRecord:
+    """A meeting as an auditor sees it: not what it is about."""
+
+    id: str
+    starts_at: datetime
+    minutes: int
+    sensitivity: str
+    purged: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from sluss.services.admission import Admission
+from sluss.services.attendance import Attendance
 from sluss.services.audit import AuditLog
 from sluss.services.health import Health
 from sluss.services.meetings import Meetings
@@ -20,5 +21,6 @@ class Services:
     participation: Participation
     tickets: Tickets
     admission: Admission
+    attendance: Attendance
     audit: AuditLog
     health: Health

@@ -11,6 +11,7 @@ from sluss.services.admission import Admission
 from sluss.services.audit import AuditLog
 from sluss.services.common import Ground
 from sluss.services.organisers import ABSOLUTE
+from sluss.services.purge import purge
 from sluss.store.database import Transaction
 
 _EVERY_SECONDS = 10.0
@@ -50,14 +51,15 @@ class Housekeeping:
         if self._hourly_at is None or now - self._hourly_at >= _HOURLY:
             self._hourly_at = now
             await self.note_head()
+            await purge(self._g, now)
 
-        def purge(tx: Transaction) -> None:
+        def forget(tx: Transaction) -> None:
             tx.challenges.purge(now - _KEEP_CODES)
             tx.sessions.remove_unseen_since(now - ABSOLUTE)
             tx.attempts.purge(now - _KEEP_FAILURES)
             tx.outbox.purge(now - _KEEP_MESSAGES)
 
-        await self._g.store.run(purge)
+        await self._g.store.run(forget)
         with contextlib.suppress(GateUnavailable):  # tried again at the next tick
             await self._admission.close_overdue()
 

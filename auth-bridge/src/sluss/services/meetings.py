@@ -49,7 +49,9 @@ class Meetings:
         return open_classes(PARTICIPANT_METHODS)
 
     async def create(self, organiser: Organiser, draft: MeetingDraft) -> Meeting:
-        """Save a meeting and queue each participant's mail, in one transaction. Raises `InvalidInput`."""
+        """Save a meeting and queue each participant's mail, in one transaction. Raises `InvalidInput`, `NotFound`."""
+        if organiser.auditor:
+            raise NotFound("an auditor has no meetings")
         if draft.sensitivity not in {c.name for c in self.classes()}:
             raise InvalidInput("sensitivity", "No participant could verify for this class on this installation.")
         now = self._g.clock()
@@ -223,7 +225,7 @@ class Meetings:
     @staticmethod
     def _own(tx: Transaction, organiser: Organiser, meeting_id: str) -> Meeting | NotFound:
         meeting = tx.meetings.get(meeting_id)
-        if meeting is None or meeting.organiser_id != organiser.id:
+        if meeting is None or meeting.purged or meeting.organiser_id != organiser.id:
             return NotFound("no such meeting of this organiser")
         return meeting
 

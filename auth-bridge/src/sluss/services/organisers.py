@@ -45,14 +45,15 @@ class Organisers:
         self._g = ground
         self._passwords = passwords
 
-    async def add(self, name: str, email: str) -> str:
-        """Register an organiser; returns the one-time enrolment link. An organiser not yet enrolled gets a new link.
+    async def add(self, name: str, email: str, *, auditor: bool = False) -> str:
+        """Register an organiser or auditor; returns the one-time enrolment link. One not yet enrolled gets a new link.
 
         Raises `InvalidInput`.
         """
         name, email = drafts.name(name), drafts.email(email)
         token, now = new_link(), self._g.clock()
-        organiser = Organiser(new_id(), name, email)
+        role = "auditor" if auditor else "organiser"
+        organiser = Organiser(new_id(), name, email, auditor)
 
         def work(tx: Transaction) -> None:
             try:
@@ -60,11 +61,11 @@ class Organisers:
                 who = organiser.id
             except AlreadyThereError:
                 known = tx.organisers.by_email(self._email_hash(email))
-                if known is None or known.enrolled_at is not None:
+                if known is None or known.enrolled_at is not None or known.organiser.auditor != auditor:
                     raise InvalidInput("email", f"{email} is an organiser already.") from None
                 who = known.organiser.id
             tx.organisers.add_enrolment(self._g.link_hash(token), who, now + ENROLMENT_LIFETIME)
-            self._g.audit.record(tx, now, Action.ORGANISER_ADDED, actor=ADMIN, subject=audit.organiser(who))
+            self._g.audit.record(tx, now, Action.ORGANISER_ADDED, actor=ADMIN, subject=audit.organiser(who), role=role)
 
         await self._g.store.run(work)
         _log.info("organiser_added", organiser=organiser.id)

@@ -47,6 +47,7 @@ class OrganiserRepository:
                     email_hash=email_hash,
                     totp_secret=self._sealer.seal(totp_secret, "organisers.totp_secret", organiser.id),
                     created_at=seconds(now),
+                    auditor=organiser.auditor,
                 )
             )
         except IntegrityError:
@@ -133,6 +134,7 @@ class OrganiserRepository:
                 r["id"],
                 self._sealer.open(r["name"], "organisers.name", r["id"]),
                 self._sealer.open(r["email"], "organisers.email", r["id"]),
+                r["auditor"],
             ),
             r["password"],
             self._sealer.open(r["totp_secret"], "organisers.totp_secret", r["id"]),

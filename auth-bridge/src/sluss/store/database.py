@@ -28,6 +28,7 @@ from sluss.store.door import AttendanceRepository, TicketRepository
 from sluss.store.meetings import InvitationRepository, MeetingRepository
 from sluss.store.outbox import OutboxRepository
 from sluss.store.proof import ChallengeRepository, VerificationRepository
+from sluss.store.purge import PurgeRepository
 from sluss.store.sealing import Sealer
 
 BUSY_SECONDS = 2
@@ -54,6 +55,7 @@ class Transaction:
         self.tickets = TicketRepository(connection, sealer)
         self.attendance = AttendanceRepository(connection, sealer)
         self.outbox = OutboxRepository(connection, sealer)
+        self.purge = PurgeRepository(connection, sealer)
 
 
 class Store:

@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Connection, Row, bindparam, insert, literal_column, select, update
 
 from sluss.domain.gate import Role
-from sluss.domain.meetings import Answer, Invitation, InvitationState, Meeting
+from sluss.domain.meetings import Answer, Invitation, InvitationState, Meeting, MeetingOnRecord
 from sluss.store.rows import instant, instant_or_none, seconds
 from sluss.store.schema import invitations, meetings
 from sluss.store.sealing import Sealer
@@ -50,8 +50,22 @@ class MeetingRepository:
 
     def of(self, organiser_id: str) -> list[Meeting]:
         """An organiser's meetings, latest start first."""
-        query = select(meetings).where(meetings.c.organiser_id == organiser_id)
+        query = select(meetings).where(meetings.c.organiser_id == organiser_id, meetings.c.purged_at.is_(None))
         return [self._meeting(row) for row in self._c.execute(query.order_by(meetings.c.starts_at.desc()))]
+
+    def on_record(self) -> list[MeetingOnRecord]:
+        """Every meeting there was, latest start first."""
+        columns = (
+            meetings.c.id,
+            meetings.c.starts_at,
+            meetings.c.minutes,
+            meetings.c.sensitivity,
+            meetings.c.purged_at,
+        )
+        return [
+            MeetingOnRecord(row.id, instant(row.starts_at), row.minutes, row.sensitivity, row.purged_at is not None)
+            for row in self._c.execute(select(*columns).order_by(meetings.c.starts_at.desc()))
+        ]
 
     def end(self, meeting_id: str, now: datetime) -> None:
         """Close it for good."""
@@ -74,6 +88,7 @@ class MeetingRepository:
             r["sensitivity"],
             r["room"],
             instant_or_none(r["ended_at"]),
+            r["purged_at"] is not None,
         )
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from sluss.web import auditor, language, organiser, pages, participant, room, security
 from sluss.web import keys as keys_pages
-from sluss.web import language, organiser, pages, participant, room, security
 from sluss.web.context import CLOCK, KEYS, SERVICES, SETTINGS, PublicKeys
 from sluss.web.health import make_internal
 from sluss.web.settings import PortalSettings
@@ -78,10 +78,17 @@ def routes() -> list[web.AbstractRouteDef]:
         web.post(f"{meeting}/end", organiser.end, name="end"),
         web.get(f"{meeting}/verify", organiser.verify_form, name="organiser_verify"),
         web.post(f"{meeting}/verify", organiser.verify, name="organiser_verify"),
+        web.get(f"{meeting}/attendance", organiser.attendance, name="attendance"),
+        web.post(f"{meeting}/attendance", organiser.verify_for_attendance, name="attendance"),
+        web.get(f"{meeting}/attendance.csv", organiser.attendance_csv, name="attendance_csv"),
+        web.get(f"{meeting}/attendance.jws", organiser.attendance_receipt, name="attendance_receipt"),
         web.get(f"{meeting}/room", room.organiser_room, name="organiser_room"),
         web.post(f"{meeting}/ticket", room.organiser_ticket, name="organiser_ticket"),
         web.get(f"{meeting}/here", room.organiser_here, name="organiser_here"),
         web.post(f"{invitation}/resend", organiser.resend, name="resend"),
         web.post(f"{invitation}/withdraw", organiser.withdraw, name="withdraw"),
         web.post(f"{invitation}/put-out", organiser.put_out, name="put_out"),
+        # The auditor's
+        web.get("/audit", auditor.meetings, name="audit"),
+        web.get("/audit/{meeting}", auditor.attendance, name="audited_attendance"),
     ]

@@ -1,6 +1,6 @@
 """The organiser's pages: enrolment, sign-in, meetings and the people invited to them."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
@@ -272,6 +272,57 @@ async def verify(request: web.Request) -> web.StreamResponse:
     except TooManyTries as error:
         return await _verify_page(request, error)
     raise web.HTTPSeeOther(f"/meetings/{meeting_id}/room")
+
+
+async def attendance(request: web.Request) -> web.StreamResponse:
+    """GET /meetings/<id>/attendance: who was there, after a fresh authenticator code."""
+    meeting_id = request.match_info["meeting"]
+    try:
+        report = await request.app[SERVICES].attendance.report(request[SESSION], meeting_id)
+    except NotVerified:
+        return await _attendance_verify_page(request)
+    return render(request, "attendance.html", report=report, back=f"/meetings/{meeting_id}")
+
+
+async def verify_for_attendance(request: web.Request) -> web.StreamResponse:
+    """POST /meetings/<id>/attendance: check the code, then show it."""
+    code = plain_code((await read_form(request)).get("code", ""))
+    meeting_id = request.match_info["meeting"]
+    try:
+        await request.app[SERVICES].tickets.verify_organiser(request[SESSION], meeting_id, code, request[ADDRESS])
+    except NotVerified:
+        problem = NotVerified(public=N_("That code did not match. Wait for the next one and try again."))
+        return await _attendance_verify_page(request, problem)
+    except TooManyTries as error:
+        return await _attendance_verify_page(request, error)
+    raise web.HTTPSeeOther(f"/meetings/{meeting_id}/attendance")
+
+
+async def _attendance_verify_page(request: web.Request, problem: SlussError | None = None) -> web.StreamResponse:
+    view = await request.app[SERVICES].meetings.view(request[ORGANISER], request.match_info["meeting"])
+    return render(request, "attendance_verify.html", problem=problem, view=view)
+
+
+async def attendance_csv(request: web.Request) -> web.StreamResponse:
+    """GET /meetings/<id>/attendance.csv: the same as a table."""
+    return await _download(request, request.app[SERVICES].attendance.as_csv, "text/csv", "csv")
+
+
+async def attendance_receipt(request: web.Request) -> web.StreamResponse:
+    """GET /meetings/<id>/attendance.jws: the same, signed."""
+    return await _download(request, request.app[SERVICES].attendance.receipt, "application/jose", "jws")
+
+
+async def _download(
+    request: web.Request, export: Callable[[str, str], Awaitable[str]], kind: str, ending: str
+) -> web.StreamResponse:
+    meeting_id = request.match_info["meeting"]
+    try:
+        text = await export(request[SESSION], meeting_id)
+    except NotVerified:
+        raise web.HTTPSeeOther(f"/meetings/{meeting_id}/attendance") from None
+    name = f"attachment; filename=attendance-{meeting_id[:8]}.{ending}"
+    return web.Response(text=text, content_type=kind, charset="utf-8", headers={"Content-Disposition": name})
 
 
 async def _verify_page(request: web.Request, problem: SlussError | None = None) -> web.StreamResponse:

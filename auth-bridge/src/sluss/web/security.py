@@ -10,7 +10,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from sluss.domain.errors import Forbidden, SignInRequired, SlussError
+from sluss.domain.errors import Forbidden, NotFound, SignInRequired, SlussError
 from sluss.services import audit
 from sluss.web import pages
 from sluss.web.context import (
@@ -58,6 +58,10 @@ PUBLIC = frozenset(
     }
 )
 """Routes that need no signed-in organiser. Every other route is private."""
+
+AUDITORS = frozenset({"audit", "audited_attendance"})
+"""Private routes of auditors alone; the others, but for signing out, are of organisers alone."""
+SIGN_OUT = frozenset({"sign_out", "sign_out_everywhere"})
 
 COOKIELESS = frozenset({"static", "jwks", "pem"})
 ROOMS = frozenset({"room", "organiser_room"})
@@ -157,10 +161,14 @@ async def session(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 @web.middleware
 async def deny_by_default(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Let nobody but a signed-in organiser past, unless the route is on the public list."""
-    exists = request.match_info.http_exception is None
-    if exists and route_name(request) not in PUBLIC:
-        request[ORGANISER] = await request.app[SERVICES].organisers.current(request[SESSION])
+    """Let only a signed-in organiser or auditor past, each to their own, unless the route is on the public list."""
+    exists, name = request.match_info.http_exception is None, route_name(request)
+    if exists and name not in PUBLIC:
+        organiser = request[ORGANISER] = await request.app[SERVICES].organisers.current(request[SESSION])
+        if name not in SIGN_OUT and (name in AUDITORS) != organiser.auditor:
+            if name == "meetings":
+                raise web.HTTPSeeOther("/audit")
+            raise NotFound("a page of the other role")
     return await handler(request)
 
 
