@@ -67,7 +67,8 @@ local function redeem(session)
 	if not verdict then return nil, reason; end
 	local claims = json.decode(verdict:get_child_text("context") or "");
 	local username = verdict.attr.username;
-	if type(claims) ~= "table" or not username or username == "" or session.type ~= "c2s_unauthed" then
+	if type(claims) ~= "table" or claims.room ~= ticket.room or not username or username == ""
+	or session.type ~= "c2s_unauthed" then
 		return nil, "unavailable";
 	end
 	session.sluss.room = ticket.room;

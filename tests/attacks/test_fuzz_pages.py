@@ -37,8 +37,8 @@ from sluss.web import routes
 EXAMPLES = int(os.environ.get("SLUSS_FUZZ_EXAMPLES", "4"))
 TEXT_FIELDS = [
     "email", "password", "password_again", "code", "title", "agenda", "date", "time", "minutes", "time_zone",
-    "sensitivity", "participant_name", "participant_email", "participant_mobile", "name", "mobile", "answer", "language",
-    "next",
+    "sensitivity", "participant_name", "participant_email", "participant_mobile", "name", "mobile", "answer",
+    "language", "next",
 ]  # fmt: skip
 
 
