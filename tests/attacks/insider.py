@@ -40,7 +40,8 @@ class Insider:
         now = self._ground.clock()
         codes = await verbs.enrol(token, password, pyotp.TOTP(secret).at(now - timedelta(seconds=30)))
         await verbs.password(session, email, password, "192.0.2.1")
-        return {"session": await verbs.second_factor(session, codes[0], "192.0.2.1"), "secret": secret}
+        signed_in = await verbs.second_factor(session, codes[0], "192.0.2.1")
+        return {"session": signed_in.session, "secret": secret}
 
     async def prove(self, link, session, purposes=("view", "join"), ago=0):
         """Do as if the person had typed the code from the SMS in that browser, `ago` seconds ago."""

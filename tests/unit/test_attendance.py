@@ -6,8 +6,10 @@ from dataclasses import replace
 import pytest
 from tests.unit.world import ANNA, BROWSER, MEET
 
+from sluss.domain.assurance import Purpose
 from sluss.domain.errors import NotVerified
 from sluss.domain.gate import Change, GateEvent, Occupant
+from sluss.services.common import new_link
 from sluss.store.sealing import SealBrokenError
 
 BERTIL = ("Bertil Berg", "bertil@example.org", "070-174 06 06")
@@ -269,13 +271,15 @@ async def test_empty_room_is_not_ended(inside):
     assert world.door.ended == []
 
 
-async def test_housekeeping_forgets_codes_failures_sessions_and_sent_messages_in_time(inside):
+async def test_housekeeping_forgets_codes_limits_sessions_and_sent_messages_in_time(inside):
     world, _, _ = inside
-    await world.store.run(lambda tx: tx.attempts.fail("x", world.clock.now))
+    for purpose in Purpose:  # one that is expected, and one for nobody
+        await world.services.participation.send_code(new_link(), BROWSER, purpose, "sv", "192.0.2.7")
+    await world.worker.deliver_due()
     counts = {
-        "SELECT count(*) AS n FROM sent_codes": 3,  # hours
+        "SELECT count(*) AS n FROM challenges": 0.1,  # hours
+        "SELECT count(*) AS n FROM limits": 1,
         "SELECT count(*) AS n FROM sessions": 13,
-        "SELECT count(*) AS n FROM failures": 49,
         "SELECT count(*) AS n FROM outbox": 31 * 24,
     }
     began = world.clock.now

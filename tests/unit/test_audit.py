@@ -334,7 +334,7 @@ async def test_organiser_is_added_enrols_signs_in_and_out(world):
             await world.services.organisers.password("b", "olle@example.org", password, TOLD)
     with pytest.raises(NotVerified):
         await world.services.organisers.second_factor("b", "000000", TOLD)
-    session = await world.services.organisers.second_factor("b", codes[0], TOLD)
+    session = (await world.services.organisers.second_factor("b", codes[0], TOLD)).session
     await world.services.organisers.sign_out(session)
     await world.services.organisers.sign_out(session)  # nobody is signed in any more
     log = await entries(world)

@@ -147,28 +147,6 @@ async def test_next_code_has_to_wait_half_a_minute_whoever_asks(sent, live):
     await p.send_code(link, OTHER_BROWSER, Purpose.VIEW, "sv", ADDRESS)
 
 
-@pytest.mark.parametrize("live", [True, False])
-async def test_link_brings_eight_codes_an_hour(sent, live):
-    link, p = sent.link(BERTIL[1]) if live else new_link(), sent.services.participation
-    for number in range(8):
-        await p.send_code(link, f"browser {number}", Purpose.VIEW, "sv", ADDRESS)
-        sent.clock.forward(seconds=31)
-    with pytest.raises(TooManyTries):
-        await p.send_code(link, BROWSER, Purpose.VIEW, "sv", ADDRESS)
-    sent.clock.forward(hours=1)
-    await p.send_code(link, BROWSER, Purpose.VIEW, "sv", ADDRESS)
-
-
-async def test_housekeeping_does_not_forget_how_many_codes_were_sent_this_hour(sent):
-    link, p = new_link(), sent.services.participation
-    for _ in range(8):
-        await p.send_code(link, BROWSER, Purpose.VIEW, "sv", ADDRESS)
-        sent.clock.forward(minutes=5)
-        await sent.housekeeping.tick()
-    with pytest.raises(TooManyTries):
-        await p.send_code(link, BROWSER, Purpose.VIEW, "sv", ADDRESS)
-
-
 async def test_no_code_goes_out_for_a_meeting_that_is_over(sent):
     before = len(sent.sms.sent)
     sent.clock.forward(hours=3)

@@ -8,6 +8,7 @@ from tests.unit.world import MASTER
 
 from sluss.config import load_credentials, load_settings
 from sluss.domain.errors import ConfigError
+from sluss.domain.limits import SmsRules
 from sluss.keyring.tickets import TicketKeys
 
 REMOVED = object()
@@ -30,6 +31,9 @@ WRONG = [
     ("sms.method", "GET", "must be POST or PUT"),
     ("sms.url", REMOVED, "is missing"),
     ("sms.colour", "red", "is not a setting"),
+    ("sms.prefixes", [], "length"),
+    ("sms.prefixes", ["46"], "match"),
+    ("sms.per_day", 0, ">= 1"),
     ("listen.portal", "8600", "such as 127.0.0.1:8600"),
     ("listen.portal", "127.0.0.1:65536", "such as 127.0.0.1:8600"),
     ("trusted_proxies", ["everybody"], "IPv4 or IPv6"),
@@ -228,3 +232,12 @@ def _pem(key) -> bytes:
 
 WEAK = _pem(rsa.generate_private_key(65537, 1024))  # noqa: S505
 EC = _pem(ec.generate_private_key(ec.SECP256R1()))
+
+
+def test_sms_go_to_the_regions_own_country_and_two_thousand_a_day_unless_it_is_said(tmp_path):
+    settings = valid(tmp_path)
+    assert load_settings(written(tmp_path, settings)).sms_rules == SmsRules(("+46",), 2000)
+    settings["default_region"] = "NO"
+    assert load_settings(written(tmp_path, settings)).sms_rules.prefixes == ("+47",)
+    settings["sms"] |= {"prefixes": ["+46", "+358"], "per_day": 50}
+    assert load_settings(written(tmp_path, settings)).sms_rules == SmsRules(("+46", "+358"), 50)

@@ -17,7 +17,7 @@ BERTIL = ("Bertil Berg", "bertil@example.org", "070-174 06 06")
 TOLD = "192.0.2.7"
 COUNTS = (
     "SELECT count(*) AS n FROM challenges",
-    "SELECT count(*) AS n FROM sent_codes",
+    "SELECT count(*) AS n FROM limits WHERE what = 'codes-link'",
     "SELECT count(*) AS n FROM outbox",
 )
 
@@ -132,7 +132,7 @@ async def test_dead_link_looks_like_a_wrong_one_and_like_a_live_one(here, dead, 
     assert row == {"due_at": row["due_at"], "sent_at": None, "error": None, "attempts": 0, "has": 1}
     with pytest.raises(TooManyTries) as soon:
         await p.send_code(link, BROWSER, Purpose.VIEW, "sv", TOLD)
-    assert soon.value.retry_after == 31
+    assert soon.value.retry_after == 30
     await world.worker.deliver_due()
     assert world.sms.sent == []  # nobody's phone rings
 

@@ -37,7 +37,7 @@ async def everything(world) -> set[str]:
     world.clock.forward(hours=1)
     await s.organisers.password("half", organiser.email, PASSWORD, ADDRESS)
     totp = world.totp.at(world.clock.now)
-    signed_in = await s.organisers.second_factor("half", totp, ADDRESS)
+    signed_in = (await s.organisers.second_factor("half", totp, ADDRESS)).session
     world.mail.down = world.sms.down = DOWN
     meeting = await world.meeting(organiser)
     world.mail.down = world.sms.down = None

@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 import threading
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -91,28 +91,39 @@ def test_state_directory_is_its_owners_alone(engine, tmp_path):
 
 def test_upgrade_keeps_what_is_there(engine):
     with engine.begin() as connection:
-        connection.execute(text("INSERT INTO failures VALUES ('x', 1, 1)"))
+        connection.execute(text("INSERT INTO limits VALUES ('x', 'y', '', 1)"))
     upgrade(str(engine.url))
     with engine.connect() as connection:
-        assert connection.execute(text("SELECT count(*) FROM failures")).scalar_one() == 1
+        assert connection.execute(text("SELECT count(*) FROM limits")).scalar_one() == 1
 
 
 # Transactions
 
 
+def count(tx, what="x"):
+    """Note one more of something."""
+    now = datetime.fromtimestamp(0, UTC)
+    at = tx.limits.free_at([(what, "")]).get((what, ""), now)
+    tx.limits.put([(what, "", "", at + timedelta(seconds=1))])
+
+
+def counted(world, what="x"):
+    return [row["free_at"] // 1000 for row in world.sql("SELECT free_at FROM limits WHERE what = ?", what)]
+
+
 async def test_what_is_written_before_a_returned_error_is_kept_and_before_a_raised_one_is_not(world):
     def returns(tx):
-        tx.attempts.fail("returned", world.clock.now)
+        count(tx, "returned")
         return NotFound("said after the commit")
 
     def raises(tx):
-        tx.attempts.fail("raised", world.clock.now)
+        count(tx, "raised")
         raise NotFound("rolled back")
 
     for work in (returns, raises):
         with pytest.raises(NotFound):
             await world.store.run(work)
-    assert [row["subject"] for row in world.sql("SELECT subject FROM failures")] == ["returned"]
+    assert (counted(world, "returned"), counted(world, "raised")) == ([1], [])
 
 
 async def test_transaction_ends_even_if_its_caller_goes_away(world):
@@ -120,7 +131,7 @@ async def test_transaction_ends_even_if_its_caller_goes_away(world):
     loop = asyncio.get_running_loop()
 
     def work(tx):
-        tx.attempts.fail("x", world.clock.now)
+        count(tx)
         loop.call_soon_threadsafe(begun.set)
         asyncio.run_coroutine_threadsafe(go.wait(), loop).result()
 
@@ -130,7 +141,8 @@ async def test_transaction_ends_even_if_its_caller_goes_away(world):
     with pytest.raises(asyncio.CancelledError):
         await task
     go.set()
-    assert (await world.store.run(lambda tx: tx.attempts.failures("x")))[0] == 1
+    await world.store.run(lambda _: None)  # behind it
+    assert counted(world) == [1]
 
 
 async def test_transactions_run_one_at_a_time(world):
@@ -140,12 +152,12 @@ async def test_transactions_run_one_at_a_time(world):
         nonlocal running, most
         running += 1
         most = max(most, running)
-        tx.attempts.fail("x", world.clock.now)
+        count(tx)
         running -= 1
 
     await asyncio.gather(*(world.store.run(work) for _ in range(50)))
     assert most == 1
-    assert (await world.store.run(lambda tx: tx.attempts.failures("x")))[0] == 50
+    assert counted(world) == [50]
 
 
 @pytest.fixture
@@ -172,7 +184,7 @@ async def together(world):
 
 def fails(subject, error=None, result=None):
     def work(tx):
-        tx.attempts.fail(subject, datetime.now(UTC))
+        count(tx, subject)
         tx.audit.append(Entry(0, Action.SIGNED_IN, Outcome.DONE, subject))
         if error:
             raise error
@@ -191,7 +203,11 @@ async def test_transactions_that_waited_are_committed_once_and_undone_each_by_it
     assert str(outcomes[1]) == "raised"
     assert outcomes[2:] == [refused, 4]
     assert len(commits) == 2  # one for whoever came first
-    assert [row["subject"] for row in world.sql("SELECT subject FROM failures ORDER BY subject")] == ["a", "c", "d"]
+    assert [row["what"] for row in world.sql("SELECT what FROM limits ORDER BY what")] == [
+        "a",
+        "c",
+        "d",
+    ]
     recorded = [parse(row["entry"]).actor for row in world.sql("SELECT entry FROM audit ORDER BY seq")]
     assert recorded[-3:] == ["a", "c", "d"]
 
@@ -200,12 +216,12 @@ async def test_nobody_is_answered_when_sqlite_undoes_everything_by_itself(world,
     """As it does when the disk is full."""
 
     def undone(tx):
-        tx.attempts._c.exec_driver_sql("ROLLBACK")
+        tx.limits._c.exec_driver_sql("ROLLBACK")
         raise NotFound("what came of it")
 
     outcomes = await together(fails("a"), undone, fails("b"))
     assert [type(outcome) for outcome in outcomes] == [StoreUnavailable] * 3
-    assert world.sql("SELECT subject FROM failures") == []
+    assert world.sql("SELECT what FROM limits") == []
 
 
 async def test_nobody_is_answered_when_the_commit_fails(world):
@@ -218,12 +234,12 @@ async def test_nobody_is_answered_when_the_commit_fails(world):
     outcomes = await asyncio.gather(*(world.store.run(fails(name)) for name in "cde"), return_exceptions=True)
     assert [str(outcome) for outcome in outcomes] == ["the disk is full"] * 3
     event.remove(world.store.engine, "commit", full)
-    assert [row["subject"] for row in world.sql("SELECT subject FROM failures ORDER BY subject")] == ["a", "b"]
+    assert [row["what"] for row in world.sql("SELECT what FROM limits ORDER BY what")] == ["a", "b"]
 
 
 async def test_error_of_the_database_shows_no_values(world):
     def work(tx):
-        tx.attempts._c.execute(text("INSERT INTO sessions VALUES (:a)"), {"a": "secret value"})
+        tx.limits._c.execute(text("INSERT INTO sessions VALUES (:a)"), {"a": "secret value"})
 
     with pytest.raises(StoreUnavailable) as error:
         await world.store.run(work)

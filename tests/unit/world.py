@@ -21,6 +21,7 @@ from sluss.domain.assurance import Purpose
 from sluss.domain.drafts import parse_meeting
 from sluss.domain.errors import DeliveryFailed, GateUnavailable
 from sluss.domain.gate import GateEvent, OccupantKind, Stage, Verdict
+from sluss.domain.limits import SmsRules
 from sluss.domain.meetings import Meeting, Organiser, Ticket
 from sluss.keyring.secrets import Hasher, audit_key, field_key
 from sluss.keyring.tickets import TicketKeys, create_first_key
@@ -236,7 +237,7 @@ async def build(directory: Path, *, durable: bool = True) -> AsyncIterator[World
             setattr(store.engine, name, _LENT.setdefault(name, getattr(store.engine, name)))
     worker = OutboxWorker(store, mail, sms, clock)
     site = Site("Demo", f"https://{PORTAL}", PORTAL, MEET, "sv")
-    ground = Ground(store, clock, Hasher(MASTER), site, worker.wake)
+    ground = Ground(store, clock, Hasher(MASTER), site, worker.wake, SmsRules(("+46",), 2000))
     services = _services(ground, keys, lambda: door, gate=True)
     housekeeping = Housekeeping(ground, services.admission)
     try:

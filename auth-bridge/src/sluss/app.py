@@ -198,7 +198,7 @@ def _open_store(settings: Settings, master: bytes) -> Store:
 def _ground(settings: Settings, store: Store, master: bytes, clock: Clock, wake: Callable[[], None]) -> Ground:
     portal_host = urlsplit(settings.portal).hostname or ""
     site = Site(settings.organisation, settings.portal, portal_host, settings.meet_host, settings.default_locale)
-    return Ground(store, clock, Hasher(master), site, wake)
+    return Ground(store, clock, Hasher(master), site, wake, settings.sms_rules)
 
 
 def _services(ground: Ground, keys: TicketKeys, door: Callable[[], Door], *, gate: bool) -> Services:
@@ -254,6 +254,7 @@ def _portal_settings(settings: Settings, master: bytes) -> PortalSettings:
         trusted_proxies=tuple(map(ip_address, settings.trusted_proxies)),
         default_locale=settings.default_locale,
         default_region=settings.default_region,
+        sms_prefixes=settings.sms_rules.prefixes,
         csrf_key=form_key(master),
     )
 

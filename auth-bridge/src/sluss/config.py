@@ -16,7 +16,9 @@ from urllib.parse import urlsplit
 import yaml
 from msgspec import Meta, Struct, ValidationError, convert
 
+from sluss.domain.drafts import country_prefix
 from sluss.domain.errors import ConfigError
+from sluss.domain.limits import SmsRules
 
 DEFAULT_PATH = Path("/etc/sluss/sluss.yml")
 MASTER_KEY_BYTES = 32
@@ -106,7 +108,19 @@ class MailSettings(_Section, frozen=True, kw_only=True):
     sender: Sender
 
 
-class HttpSms(_Section, frozen=True, kw_only=True, tag_field="kind", tag="http"):
+Prefix = Annotated[str, Meta(pattern=r"^\+[1-9][0-9]{0,14}$")]
+
+
+class _Sms(_Section, frozen=True, kw_only=True):
+    """What holds whichever way an SMS goes."""
+
+    prefixes: Annotated[tuple[Prefix, ...], Meta(min_length=1)] | None = None
+    """Numbers that codes are sent to begin with one of these. None: with the country code of `default_region`."""
+    per_day: Annotated[int, Meta(ge=1, le=1_000_000)] = 2000
+    """How many SMS go out within 24 hours, at most."""
+
+
+class HttpSms(_Sms, frozen=True, kw_only=True, tag_field="kind", tag="http"):
     """An SMS operator's HTTP interface. `{to}` and `{text}` are filled in; in headers `{password}` too."""
 
     url: Annotated[str, Meta(pattern=r"^https?://")]
@@ -117,7 +131,7 @@ class HttpSms(_Section, frozen=True, kw_only=True, tag_field="kind", tag="http")
     username: str | None = None
 
 
-class GammuSms(_Section, frozen=True, kw_only=True, tag_field="kind", tag="gammu-smsd"):
+class GammuSms(_Sms, frozen=True, kw_only=True, tag_field="kind", tag="gammu-smsd"):
     """The organisation's own modem, through Debian's gammu-smsd."""
 
     inject: Path = Path("/usr/bin/gammu-smsd-inject")
@@ -147,6 +161,11 @@ class Settings(_Section, frozen=True, kw_only=True):
     default_region: Annotated[str, Meta(pattern=r"^[A-Z]{2}$")] = "SE"
     default_locale: Literal["sv", "en"] = "sv"
     log: LogSettings = LogSettings()
+
+    @property
+    def sms_rules(self) -> SmsRules:
+        """What may be sent by SMS."""
+        return SmsRules(self.sms.prefixes or (country_prefix(self.default_region),), self.sms.per_day)
 
     @property
     def meet_host(self) -> str:

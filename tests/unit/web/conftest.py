@@ -101,6 +101,7 @@ async def make(world) -> AsyncIterator[Callable[..., Portal]]:
                     "trusted_proxies": (),
                     "default_locale": "sv",
                     "default_region": "SE",
+                    "sms_prefixes": ("+46",),
                     "csrf_key": b"k" * 32,
                 }
                 | changes

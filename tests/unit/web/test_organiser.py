@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 
 import pyotp
 import pytest
@@ -246,3 +247,55 @@ async def test_who_is_here_is_told_to_the_organiser_with_the_means_to_put_them_o
     page = await organiser.get(f"/meetings/{meeting}")
     assert "1 person is inside." in page.text
     assert page.form(f"/invitations/{person['invitation']}/put-out")
+
+
+async def test_a_locked_person_is_seen_with_the_minutes_and_unlocked_with_a_button(portal, organiser, meeting, link):
+    stranger = portal.browser()
+    await stranger.get(link)
+    for _ in range(9):
+        await stranger.submit(f"{link}/code")
+        await stranger.get(link)
+        portal.world.clock.forward(seconds=30)
+    page = await organiser.get(f"/meetings/{meeting}")
+    assert re.search(r"Too many codes were asked for with this link\. Locked for 1\d minutes\.", page.text)
+    (unlock,) = [form.action for form in page.forms if form.action.endswith("/unlock")]
+    page = await organiser.submit(unlock)
+    assert "Locked" not in page.text
+    assert not [form for form in page.forms if form.action.endswith("/unlock")]
+
+
+async def test_the_organiser_reads_that_the_meetings_sms_are_used_up(portal, organiser, meeting):
+    until = portal.world.clock.now + timedelta(days=1)
+    await portal.world.store.run(lambda tx: tx.limits.put([("sms-meeting", meeting, meeting, until)]))
+    assert "This meeting has used up its codes by SMS" in (await organiser.get(f"/meetings/{meeting}")).text
+
+
+async def test_a_number_in_a_country_that_gets_no_codes_is_refused_at_its_field(portal, organiser, meeting):
+    page = await organiser.get(f"/meetings/{meeting}")
+    page = await organiser.submit(
+        f"/meetings/{meeting}/participants", name="Kari Nordmann", email="kari@example.org", mobile="+47 406 12 345"
+    )
+    assert page.status == 422
+    assert re.search(r'id="mobile-error">Codes are not sent to numbers in this country\.', page.html)
+    await organiser.get("/meetings/new")
+    people = {"participant_name": "Kari", "participant_email": "k@example.org", "participant_mobile": "+4740612345"}
+    page = await organiser.submit("/meetings/new", title="Budget", **people)
+    assert re.search(r'id="mobile-1-error">Codes are not sent', page.html)
+
+
+async def test_a_browser_that_has_signed_in_is_known_again_after_signing_out(portal, browser):
+    await portal.world.organiser(OLLE)
+    await browser.get("/sign-in")
+    await browser.submit("/sign-in", email=OLLE, password=PASSWORD)
+    page = await browser.ask("POST", "/sign-in/code", body=f"csrf={browser.page.csrf}&code={portal.authenticator()}")
+    (cookie,) = [c for c in page.headers.getall("Set-Cookie") if c.startswith("__Host-known=")]
+    assert {"Path=/", "Secure", "HttpOnly", "SameSite=Lax"} < set(cookie.split("; "))
+    other = portal.browser()
+    await other.get("/sign-in")
+    for _ in range(5):
+        await other.submit("/sign-in", email=OLLE, password="not it")
+    assert (await other.submit("/sign-in", email=OLLE, password=PASSWORD)).status == 429
+    await browser.get("/")
+    await browser.submit("/sign-out")
+    await browser.submit("/sign-in", email=OLLE, password=PASSWORD)
+    assert browser.page.path == "/sign-in/code"

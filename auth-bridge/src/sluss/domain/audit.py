@@ -37,6 +37,7 @@ class Action(StrEnum):
     LINK_RESENT = "link-resent"
     WITHDRAWN = "withdrawn"
     PUT_OUT = "put-out"
+    UNLOCKED = "unlocked"
     NOT_ME = "not-me"
     CODE_ASKED_FOR = "code-asked-for"
     VERIFIED = "verified"

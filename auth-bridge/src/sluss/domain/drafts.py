@@ -35,8 +35,11 @@ def email(value: str, field: str = "email") -> str:
     return address
 
 
-def mobile(value: str, region: str, field: str = "mobile") -> str:
-    """A phone number in any usual form, as E.164. `region` is ISO 3166-1, for numbers without country code."""
+def mobile(value: str, region: str, field: str = "mobile", prefixes: Sequence[str] = ("+",)) -> str:
+    """A phone number in any usual form, as E.164. `region` is ISO 3166-1, for numbers without country code.
+
+    `prefixes` are those that codes may be sent to. Raises `InvalidInput`.
+    """
     wrong = InvalidInput(field, "Write a mobile number such as 070-174 06 05 or +46 70 174 06 05.")
     try:
         number = phonenumbers.parse(value, region)
@@ -45,20 +48,37 @@ def mobile(value: str, region: str, field: str = "mobile") -> str:
     kinds = (phonenumbers.PhoneNumberType.MOBILE, phonenumbers.PhoneNumberType.FIXED_LINE_OR_MOBILE)
     if not phonenumbers.is_valid_number(number) or phonenumbers.number_type(number) not in kinds:
         raise wrong
-    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    e164 = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    if not e164.startswith(tuple(prefixes)):
+        raise InvalidInput(
+            field, "Codes are not sent to numbers in this country. The IT department can allow it: sms.prefixes."
+        )
+    return e164
 
 
-def participant(who: str, address: str, number: str, *, region: str, suffix: str = "") -> ParticipantDraft:
+def country_prefix(region: str) -> str:
+    """The country code of a region (ISO 3166-1) with its plus sign: `+46`."""
+    return f"+{phonenumbers.country_code_for_region(region)}"
+
+
+def participant(
+    who: str, address: str, number: str, *, region: str, suffix: str = "", prefixes: Sequence[str] = ("+",)
+) -> ParticipantDraft:
     """One person to invite. `suffix` is put after the field names in errors."""
     return ParticipantDraft(
         name(who, f"name{suffix}"),
         email(address, f"email{suffix}"),
-        mobile(number, region, f"mobile{suffix}"),
+        mobile(number, region, f"mobile{suffix}", prefixes),
     )
 
 
 def parse_meeting(
-    form: Mapping[str, str], participants: Sequence[tuple[str, str, str]], *, region: str, now: datetime
+    form: Mapping[str, str],
+    participants: Sequence[tuple[str, str, str]],
+    *,
+    region: str,
+    now: datetime,
+    prefixes: Sequence[str] = ("+",),
 ) -> MeetingDraft:
     """A meeting from its form (title, agenda, date, time, minutes, time_zone, sensitivity) and rows of people.
 
@@ -66,7 +86,7 @@ def parse_meeting(
     """
     rows = [(i, row) for i, row in enumerate(participants) if any(cell.strip() for cell in row)]
     check_count(len(rows))
-    people = tuple(participant(*row, region=region, suffix=f"-{i}") for i, row in rows)
+    people = tuple(participant(*row, region=region, suffix=f"-{i}", prefixes=prefixes) for i, row in rows)
     seen: set[str] = set()
     for (index, _), person in zip(rows, people, strict=True):
         if person.email.casefold() in seen:

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 from sluss.domain.assurance import Method
 from sluss.domain.gate import Role
+from sluss.domain.limits import Lock
 
 OPENS_BEFORE = timedelta(minutes=15)
 CLOSES_AFTER = timedelta(minutes=30)
@@ -164,6 +165,8 @@ class InvitationStatus:
     method: Method | None
     """How."""
     here: bool
+    locks: tuple[Lock, ...]
+    """What this person has to wait for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +177,8 @@ class MeetingView:
     participants: tuple[InvitationStatus, ...]
     here: tuple[PersonHere, ...]
     open: bool
+    sms_stopped: tuple[Lock, ...]
+    """Why no code goes out to anybody, if none does."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from sluss.domain.limits import SmsRules, network
 from sluss.keyring.secrets import Hasher
 from sluss.services.audit import Recorder
 from sluss.store.database import Store
@@ -35,11 +36,20 @@ class Ground:
     hasher: Hasher
     site: Site
     wake_outbox: Callable[[], None]
+    sms: SmsRules
     audit: Recorder = field(default_factory=Recorder)
 
     def link_hash(self, link: str) -> str:
         """How a personal link is stored."""
         return self.hasher.digest("link", link)
+
+    def phone_hash(self, mobile: str) -> str:
+        """How a phone is known again: the subject of its verifications, the owner of its limits."""
+        return self.hasher.digest("phone", mobile)
+
+    def limit_key(self, *values: str, address: str = "") -> str:
+        """Whose limit it is, when it is several things together. Of an address its network."""
+        return self.hasher.digest("limit", network(address), *values)
 
     def session_hash(self, session: str) -> str:
         """How a browser's session value is stored."""

@@ -6,7 +6,9 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from sluss.delivery.worker import NOTHING
 from sluss.domain.errors import GateUnavailable
+from sluss.factors.sms import LIFETIME
 from sluss.services.admission import Admission
 from sluss.services.audit import AuditLog
 from sluss.services.common import Ground
@@ -16,9 +18,7 @@ from sluss.store.database import Transaction
 
 _EVERY_SECONDS = 10.0
 _HOURLY = timedelta(hours=1)
-_KEEP_CODES = timedelta(hours=2)
 _KEEP_MESSAGES = timedelta(days=30)
-_KEEP_FAILURES = timedelta(days=2)
 
 _log = structlog.get_logger()
 
@@ -54,9 +54,10 @@ class Housekeeping:
             await purge(self._g, now)
 
         def forget(tx: Transaction) -> None:
-            tx.challenges.purge(now - _KEEP_CODES)
+            tx.challenges.purge(now - LIFETIME)
             tx.sessions.remove_unseen_since(now - ABSOLUTE)
-            tx.attempts.purge(now - _KEEP_FAILURES)
+            tx.limits.purge(now)
+            tx.outbox.purge(now - LIFETIME, NOTHING)
             tx.outbox.purge(now - _KEEP_MESSAGES)
 
         await self._g.store.run(forget)

@@ -1,17 +1,19 @@
 """Meetings: an organiser's verbs. Whoever is not the meeting's organiser is told there is no such meeting."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
+from itertools import chain
 
 import structlog
 
 from sluss.delivery import texts
-from sluss.delivery.worker import MAIL
+from sluss.delivery.worker import MAIL, SMS
 from sluss.domain.assurance import Method
 from sluss.domain.audit import Action
 from sluss.domain.drafts import check_count
 from sluss.domain.errors import InvalidInput, NotFound, SlussError
 from sluss.domain.gate import Door, Role
+from sluss.domain.limits import Lock, LockKind, SmsRules, longest
 from sluss.domain.meetings import (
     Answer,
     Invitation,
@@ -24,7 +26,7 @@ from sluss.domain.meetings import (
     ParticipantDraft,
 )
 from sluss.domain.policy import SensitivityClass, open_classes
-from sluss.services import audit
+from sluss.services import audit, limits
 from sluss.services.common import Ground, new_id, new_link
 from sluss.services.expel import expel
 from sluss.store.database import Transaction
@@ -95,11 +97,20 @@ class Meetings:
                 return meeting
             here = tuple(tx.attendance.here(meeting.id))
             inside = {person.invitation_id for person in here}
+            owners = self._owners(tx, meeting.id)
+            waiting = limits.locks(tx, [meeting.id, *chain.from_iterable(owners.values())], now)
             statuses = tuple(
-                _status(tx, invitation, here=invitation.id in inside)
+                _status(
+                    tx,
+                    invitation,
+                    here=invitation.id in inside,
+                    locks=longest(lock for owner in owners[invitation.id] for lock in waiting.get(owner, ())),
+                )
                 for invitation in tx.invitations.participants(meeting.id)
             )
-            return MeetingView(meeting, statuses, here, meeting.is_open(now))
+            day = sms_day_opens(tx, self._g.sms, now)
+            stopped = waiting.get(meeting.id, ()) + ((Lock(LockKind.DAY, day),) if day else ())
+            return MeetingView(meeting, statuses, here, meeting.is_open(now), stopped)
 
         return await self._g.store.run(work)
 
@@ -162,6 +173,30 @@ class Meetings:
         """The same for somebody inside, told so on their page."""
         return await self._shut_out(organiser, invitation_id, InvitationState.PUT_OUT)
 
+    async def unlock(self, organiser: Organiser, invitation_id: str) -> str:
+        """Undo the limits that hold this person up, who has called. Returns the meeting's id. Raises `NotFound`."""
+        now = self._g.clock()
+
+        def work(tx: Transaction) -> str | SlussError:
+            found = self._own_invitation(tx, organiser, invitation_id)
+            if isinstance(found, NotFound):
+                return found
+            meeting, invitation = found
+            limits.undo(tx, self._owners(tx, meeting.id).get(invitation.id, ()))
+            self._g.audit.record(
+                tx,
+                now,
+                Action.UNLOCKED,
+                actor=audit.organiser(organiser.id),
+                subject=audit.invitation(invitation.id),
+                meeting=meeting.id,
+            )
+            return meeting.id
+
+        meeting_id = await self._g.store.run(work)
+        _log.info("limits_undone", invitation=invitation_id, organiser=organiser.id)
+        return meeting_id
+
     async def end(self, organiser: Organiser, meeting_id: str) -> None:
         """Close the meeting for all. Raises `NotFound`, `GateUnavailable`."""
         now = self._g.clock()
@@ -192,6 +227,11 @@ class Meetings:
         _log.info("invitation_closed", invitation=invitation_id, state=state.value)
         await self._expel(meeting, invitation, "The organiser has put you out of the meeting.")
         return meeting.id
+
+    def _owners(self, tx: Transaction, meeting_id: str) -> dict[str, tuple[str, str]]:
+        """Under whom each participant's limits are found: the personal link and the phone."""
+        links = tx.invitations.link_hashes(meeting_id)
+        return {i.id: (links[i.id], self._g.phone_hash(i.mobile)) for i in tx.invitations.participants(meeting_id)}
 
     def _invite(self, tx: Transaction, meeting: Meeting, person: ParticipantDraft, now: datetime) -> None:
         invitation, link = _invitation(meeting, person, Role.PARTICIPANT), new_link()
@@ -263,9 +303,16 @@ def _invitation(meeting: Meeting, person: ParticipantDraft, role: Role) -> Invit
     )
 
 
-def _status(tx: Transaction, invitation: Invitation, *, here: bool) -> InvitationStatus:
+def sms_day_opens(tx: Transaction, rules: SmsRules, now: datetime) -> datetime | None:
+    """When the next SMS may go out, if those of 24 hours are used up."""
+    nth = tx.outbox.nth_newest(SMS, rules.per_day)
+    opens_at = nth + timedelta(days=1) if nth else now
+    return opens_at if now < opens_at else None
+
+
+def _status(tx: Transaction, invitation: Invitation, *, here: bool, locks: tuple[Lock, ...]) -> InvitationStatus:
     delivery, error = tx.outbox.mail_status(invitation.id)
     seen = tx.verifications.seen_by(invitation.id)
     return InvitationStatus(
-        invitation, delivery, error, seen.verified_at if seen else None, seen.method if seen else None, here
+        invitation, delivery, error, seen.verified_at if seen else None, seen.method if seen else None, here, locks
     )

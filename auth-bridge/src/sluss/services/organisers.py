@@ -1,6 +1,7 @@
 """Organisers: enrolment, signing in with both factors, sessions that can be revoked."""
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -10,10 +11,23 @@ from sluss.domain import drafts
 from sluss.domain.assurance import ASSURANCE, Method
 from sluss.domain.audit import ADMIN, NOBODY, Action, Outcome
 from sluss.domain.errors import InvalidInput, NotFound, NotVerified, SignInRequired, SlussError, TooManyTries
+from sluss.domain.limits import (
+    ENROL_LINK,
+    SECOND_ACCOUNT,
+    SECOND_ACCOUNT_ADDRESS,
+    SECOND_BROWSER,
+    SIGN_IN_ACCOUNT,
+    SIGN_IN_ACCOUNT_ADDRESS,
+    SIGN_IN_ADDRESS,
+    SIGN_IN_ALL,
+    SIGN_IN_BROWSER,
+    WRONG_ENROL_ADDRESS,
+    Limit,
+)
 from sluss.domain.meetings import Organiser
 from sluss.factors import totp
 from sluss.factors.passwords import Passwords, check_strength
-from sluss.services import audit, lockout
+from sluss.services import audit, limits
 from sluss.services.common import Ground, new_id, new_link
 from sluss.store.access import AlreadyThereError, OrganiserRecord, SessionRecord
 from sluss.store.database import Transaction
@@ -36,6 +50,15 @@ class Enrolment:
     email: str
     secret: str
     otpauth_uri: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """What a browser keeps after signing in."""
+
+    session: str
+    browser: str
+    """Not a credential: see `Organisers.password`."""
 
 
 class Organisers:
@@ -83,9 +106,9 @@ class Organisers:
             raise NotFound(f"no organiser {email}")
         return record.organiser
 
-    async def enrolment(self, token: str) -> Enrolment:
-        """What an enrolment link opens, as often as it is looked at. Raises `NotFound`."""
-        record = await self._enrolling(token)
+    async def enrolment(self, token: str, address: str = "") -> Enrolment:
+        """What an enrolment link opens, as often as it is looked at. Raises `NotFound`, `TooManyTries`."""
+        record = await self._enrolling(token, address)
         return Enrolment(
             record.organiser.name,
             record.organiser.email,
@@ -93,12 +116,12 @@ class Organisers:
             totp.enrolment_uri(record.totp_secret, record.organiser.email, f"Sluss {self._g.site.organisation}"),
         )
 
-    async def enrol(self, token: str, password: str, code: str) -> list[str]:
+    async def enrol(self, token: str, password: str, code: str, address: str = "") -> list[str]:
         """Set the password, prove the authenticator; returns the recovery codes, shown this once.
 
-        Raises `InvalidInput` naming `password` or `code`, `NotFound`.
+        Raises `InvalidInput` naming `password` or `code`, `NotFound`, `TooManyTries`.
         """
-        record = await self._enrolling(token)
+        record = await self._enrolling(token, address, ENROL_LINK)
         check_strength(password, [*record.organiser.name.split(), *record.organiser.email.split("@")])
         now = self._g.clock()
         if (step := totp.matching_step(record.totp_secret, _digits(code), now)) is None:
@@ -119,57 +142,61 @@ class Organisers:
         _log.info("organiser_enrolled", organiser=record.organiser.id)
         return codes
 
-    async def password(self, session: str, email: str, password: str, address: str) -> None:
-        """The first factor. Raises `NotVerified` or `TooManyTries`; neither says whether there is such an organiser."""
+    async def password(self, session: str, email: str, password: str, address: str, browser: str = "") -> None:
+        """The first factor. `browser` is what `second_factor` gave this browser the last time.
+
+        Raises `NotVerified` or `TooManyTries`; neither says whether there is such an organiser.
+        """
         now, email_hash = self._g.clock(), self._email_hash(email)
-        subjects = (f"sign-in:{email_hash}", f"sign-in-from:{self._g.hasher.digest('address', address)}")
+        known = self._known_browser(email_hash, browser)
+        failures = self._uses(SIGN_IN_BROWSER, SIGN_IN_ACCOUNT_ADDRESS, SIGN_IN_ACCOUNT, email_hash, address, known)
+        every = []
+        if not known:
+            failures.append(limits.Use(SIGN_IN_ADDRESS, self._g.limit_key(address=address)))
+            every.append(limits.Use(SIGN_IN_ALL, ""))
 
-        def locked(tx: Transaction) -> SlussError | None:
-            return next((refusal for s in subjects if (refusal := lockout.locked(tx, s, now))), None)
-
-        def known(tx: Transaction) -> OrganiserRecord | SlussError | None:
-            if refusal := locked(tx):
+        def begin(tx: Transaction) -> OrganiserRecord | SlussError | None:
+            if refusal := limits.refusal(tx, [*failures, *every], now):
                 return self._not_signed_in(tx, now, refusal, None, address, factor="password")
+            if every:
+                limits.take(tx, every, now)
             return tx.organisers.by_email(email_hash)
 
-        record = await self._g.store.run(known)
+        record = await self._g.store.run(begin)
         right = await self._passwords.verify(record.password if record else None, password)
 
         def work(tx: Transaction) -> SlussError | None:
             # Again: others may have failed while this password was being hashed.
-            if refusal := locked(tx):
+            if refusal := limits.refusal(tx, failures, now):
                 return self._not_signed_in(tx, now, refusal, record, address, factor="password")
             if not right or record is None:
-                for subject in subjects:
-                    lockout.failed(tx, subject, now)
-                refusal = NotVerified("wrong password or no such organiser")
-                return self._not_signed_in(tx, now, refusal, record, address, factor="password")
+                limits.take(tx, failures, now)
+                wrong = NotVerified("wrong password or no such organiser")
+                return self._not_signed_in(tx, now, wrong, record, address, factor="password")
             tx.sessions.put(self._g.session_hash(session), record.organiser.id, complete=False, now=now)
             return None
 
         await self._g.store.run(work)
 
-    async def second_factor(self, session: str, code: str, address: str) -> str:
-        """The second factor: an authenticator or recovery code. Returns a new session value, for a new cookie.
+    async def second_factor(self, session: str, code: str, address: str, browser: str = "") -> SignedIn:
+        """The second factor: an authenticator or recovery code. Returns what goes into new cookies.
 
         Raises `NotVerified`, `TooManyTries`, or `SignInRequired` if the password was not given just before.
         """
         now, old, new = self._g.clock(), self._g.session_hash(session), new_link()
 
-        def work(tx: Transaction) -> str | SlussError:
+        def work(tx: Transaction) -> OrganiserRecord | SlussError:
             half = tx.sessions.get(old)
             if half is None or half.complete or now - half.created_at > BETWEEN_FACTORS:
                 return SignInRequired("no password just before")
             record = tx.organisers.by_id(half.organiser_id)
-            if refusal := self.prove(tx, record, code, now, recovery=True):
+            email_hash = self._email_hash(record.organiser.email)
+            known = self._known_browser(email_hash, browser)
+            uses = self._uses(SECOND_BROWSER, SECOND_ACCOUNT_ADDRESS, SECOND_ACCOUNT, email_hash, address, known)
+            if refusal := self.prove(tx, record, code, now, uses, recovery=True):
                 return self._not_signed_in(tx, now, refusal, record, address, factor="code")
             tx.sessions.remove(old)
             tx.sessions.put(self._g.session_hash(new), half.organiser_id, complete=True, now=now)
-            for subject in (
-                f"sign-in:{self._email_hash(record.organiser.email)}",
-                f"sign-in-from:{self._g.hasher.digest('address', address)}",
-            ):
-                lockout.succeeded(tx, subject)
             self._g.audit.record(
                 tx,
                 now,
@@ -178,18 +205,27 @@ class Organisers:
                 assurance=ASSURANCE[Method.TOTP],
                 origin=self._g.origin(address),
             )
-            return half.organiser_id
+            return record
 
-        organiser_id = await self._g.store.run(work)
-        _log.info("signed_in", organiser=organiser_id)
-        return new
+        record = await self._g.store.run(work)
+        _log.info("signed_in", organiser=record.organiser.id)
+        return SignedIn(new, self._browser(self._email_hash(record.organiser.email)))
 
     def prove(
-        self, tx: Transaction, record: OrganiserRecord, code: str, now: datetime, *, recovery: bool
+        self,
+        tx: Transaction,
+        record: OrganiserRecord,
+        code: str,
+        now: datetime,
+        uses: Sequence[limits.Use],
+        *,
+        recovery: bool,
     ) -> SlussError | None:
-        """Check an authenticator code (or, for signing in, a recovery code) and use it up. The refusal, if any."""
-        subject = f"code:{record.organiser.id}"
-        if refusal := lockout.locked(tx, subject, now):
+        """Check an authenticator code (or, for signing in, a recovery code) and use it up. The refusal, if any.
+
+        A wrong one takes from `uses`.
+        """
+        if refusal := limits.refusal(tx, uses, now):
             return refusal
         step = totp.matching_step(record.totp_secret, _digits(code), now)
         right = step is not None and tx.organisers.use_step(record.organiser.id, step)
@@ -199,10 +235,31 @@ class Organisers:
             if right:
                 self._g.audit.record(tx, now, Action.RECOVERY_CODE_USED, actor=audit.organiser(who))
         if not right:
-            lockout.failed(tx, subject, now)
+            limits.take(tx, uses, now)
             return NotVerified("wrong or used authenticator code")
-        lockout.succeeded(tx, subject)
         return None
+
+    def _uses(  # noqa: PLR0917
+        self, browser: Limit, there: Limit, anywhere: Limit, email_hash: str, address: str, known: str | None
+    ) -> list[limits.Use]:
+        """What a failure uses: a known browser's own limit, or those of the account, from there and from anywhere."""
+        if known:
+            return [limits.Use(browser, known)]
+        return [
+            limits.Use(there, self._g.limit_key(email_hash, address=address)),
+            limits.Use(anywhere, email_hash),
+        ]
+
+    def _browser(self, email_hash: str) -> str:
+        """What tells a browser that has signed in before. It opens nothing, but others' guesses do not lock it."""
+        nonce = secrets.token_urlsafe(16)
+        return f"{nonce}.{self._g.hasher.digest('browser', email_hash, nonce)}"
+
+    def _known_browser(self, email_hash: str, value: str) -> str | None:
+        """Whose limit that browser has, if it has signed in to this account before."""
+        nonce, _, proof = value.partition(".")
+        known = proof.isascii() and self._g.hasher.matches(proof, "browser", email_hash, nonce)
+        return self._g.limit_key(nonce) if known else None
 
     async def current(self, session: str) -> Organiser:
         """Who is signed in with both factors in this browser. Raises `SignInRequired`."""
@@ -264,12 +321,18 @@ class Organisers:
         )
         return refusal
 
-    async def _enrolling(self, token: str) -> OrganiserRecord:
-        now = self._g.clock()
-        record = await self._g.store.run(lambda tx: tx.organisers.by_enrolment(self._g.link_hash(token), now))
-        if record is None:
-            raise NotFound("no such enrolment link, or used, or too old")
-        return record
+    async def _enrolling(self, token: str, address: str, limit: Limit | None = None) -> OrganiserRecord:
+        """Whose enrolment link it is. `limit` is used up by trying it, another one by a link that is none."""
+        now, token_hash = self._g.clock(), self._g.link_hash(token)
+
+        def work(tx: Transaction) -> OrganiserRecord | SlussError:
+            record = tx.organisers.by_enrolment(token_hash, now)
+            if record is None:
+                wrong = limits.Use(WRONG_ENROL_ADDRESS, self._g.limit_key(address=address))
+                return limits.spend(tx, [wrong], now) or NotFound("no such enrolment link, or used, or too old")
+            return (limits.spend(tx, [limits.Use(limit, token_hash)], now) if limit else None) or record
+
+        return await self._g.store.run(work)
 
     def _email_hash(self, email: str) -> str:
         return self._g.hasher.digest("organiser", email.strip().casefold())

@@ -16,21 +16,31 @@ from sluss.domain.assurance import ASSURANCE, Method, Purpose
 from sluss.domain.audit import NOBODY, Action, Outcome
 from sluss.domain.errors import GateUnavailable, NotVerified, SlussError, TooManyTries
 from sluss.domain.gate import Door
+from sluss.domain.limits import (
+    CODE_PAUSE,
+    CODES_ADDRESS,
+    CODES_ALL,
+    CODES_BROWSER,
+    CODES_LINK,
+    CODES_LINK_ADDRESS,
+    SMS_MEETING,
+    SMS_NUMBER,
+    TRIES_BROWSER,
+    TRIES_LINK,
+    TRIES_LINK_ADDRESS,
+)
 from sluss.domain.meetings import Answer, Invitation, InvitationState, InvitationView, Meeting
 from sluss.domain.policy import VIEW_FRESH, sensitivity_class
 from sluss.factors import sms
-from sluss.services import audit
+from sluss.services import audit, limits
 from sluss.services.common import Ground, new_id
 from sluss.services.expel import expel
-from sluss.services.meetings import close
+from sluss.services.meetings import close, sms_day_opens
 from sluss.services.tickets import ticket_basis
 from sluss.store.database import Transaction
 from sluss.store.proof import Verification
 
-RESEND_AFTER = timedelta(seconds=30)
-CODES_PER_HOUR = 8
-"""A link brings this many codes an hour: enough for two devices and a mistake, and 40 guesses in a million."""
-
+_NOBODY = "nobody"
 _log = structlog.get_logger()
 
 
@@ -51,42 +61,51 @@ class Participation:
         now, code = self._g.clock(), sms.new_code()
         link_hash, session_hash = self._g.link_hash(link), self._g.session_hash(session)
 
-        def work(tx: Transaction) -> TooManyTries | None:
-            if refusal := _too_soon(tx, link_hash, purpose, now):
+        def work(tx: Transaction) -> str | TooManyTries | None:
+            known = tx.verifications.any_of(link_hash, session_hash)
+            asks = self._asks(link_hash, session_hash, purpose, address, known=known)
+            if refusal := limits.spend(tx, asks, now):
                 return refusal
             invitation, meeting = self._accepting(tx, link_hash)
             subject = self._phone(invitation) if invitation else ""
             code_hash = self._code_hash(link_hash, session_hash, purpose, code)
             tx.challenges.put((link_hash, session_hash, purpose), code_hash, subject, now)
-            live = invitation is not None and meeting is not None and now < meeting.closes_at
+            withheld = self._withheld(tx, invitation, meeting, link_hash, now, known=known)
             text = texts.code(locale, code, self._g.site.portal_host)
             message = {"to": invitation.mobile if invitation else "", "text": text}
             expires_at = now + sms.LIFETIME
             invitation_id = invitation.id if invitation else None
-            tx.outbox.put(SMS if live else NOTHING, message, invitation_id, now=now, expires_at=expires_at)
+            tx.outbox.put(NOTHING if withheld else SMS, message, invitation_id, now=now, expires_at=expires_at)
             self._g.audit.record(
                 tx,
                 now,
                 Action.CODE_ASKED_FOR,
-                Outcome.DONE if live else Outcome.REFUSED,
+                Outcome.REFUSED if withheld else Outcome.DONE,
                 subject=audit.invitation(invitation_id),
                 purpose=purpose,
                 origin=self._g.origin(address),
+                withheld="" if withheld in (None, _NOBODY) else withheld,
             )
-            return None
+            return withheld
 
-        await self._g.store.run(work)
+        withheld = await self._g.store.run(work)
         self._g.wake_outbox()
         _log.info("code_asked_for", purpose=purpose.value, origin=self._g.origin(address))
+        if withheld and withheld != _NOBODY:
+            _log.warning("sms_withheld", reason=withheld)
 
     async def verify(self, link: str, session: str, purpose: Purpose, code: str, address: str) -> None:
-        """Complete a verification with the code. Raises `NotVerified` for every reason."""
+        """Complete a verification with the code. Raises `NotVerified` for every reason, `TooManyTries`."""
         now = self._g.clock()
         link_hash, session_hash = self._g.link_hash(link), self._g.session_hash(session)
         key = (link_hash, session_hash, purpose)
         typed = "".join(code.split())
 
         def work(tx: Transaction) -> Verification | SlussError:
+            known = tx.verifications.any_of(link_hash, session_hash)
+            tries = self._tries(link_hash, session_hash, address, known=known)
+            if refusal := limits.refusal(tx, tries, now):
+                return refusal
             challenge = tx.challenges.get(key)
             if challenge is None or now - challenge.created_at >= sms.LIFETIME:
                 return NotVerified("no code, or too old")
@@ -94,6 +113,7 @@ class Participation:
                 return NotVerified("too many tries with this code")
             tx.challenges.count_try(key)
             if not self._g.hasher.matches(challenge.code_hash, "sms-code", link_hash, session_hash, purpose, typed):
+                limits.take(tx, tries, now)
                 return NotVerified("wrong code")
             invitation, _ = self._accepting(tx, link_hash)
             if invitation is None or challenge.subject != self._phone(invitation):
@@ -115,7 +135,7 @@ class Participation:
                 tx,
                 now,
                 Action.VERIFIED,
-                Outcome.REFUSED if refused else Outcome.DONE,
+                _outcome(done),
                 actor=NOBODY if refused else whose,
                 subject=whose,
                 assurance="" if refused else ASSURANCE[Method.SMS],
@@ -128,7 +148,7 @@ class Participation:
 
         try:
             verification_id = await self._g.store.run(recorded)
-        except NotVerified as error:
+        except (NotVerified, TooManyTries) as error:
             _log.info("not_verified", purpose=purpose.value, reason=str(error), origin=origin)
             raise
         _log.info(
@@ -229,25 +249,75 @@ class Participation:
             return None, None
         return invitation, meeting
 
+    def _asks(
+        self, link_hash: str, session_hash: str, purpose: Purpose, address: str, *, known: bool
+    ) -> list[limits.Use]:
+        """What asking for a code uses. A browser `known` to be the right person's shares nothing with others."""
+        browser = session_hash if known else ""
+        pause = limits.Use(CODE_PAUSE, self._g.limit_key(link_hash, purpose, browser), link_hash)
+        if known:
+            return [pause, limits.Use(CODES_BROWSER, self._g.limit_key(link_hash, browser), link_hash)]
+        return [
+            pause,
+            limits.Use(CODES_LINK, link_hash, link_hash),
+            limits.Use(CODES_LINK_ADDRESS, self._g.limit_key(link_hash, address=address), link_hash),
+            limits.Use(CODES_ADDRESS, self._g.limit_key(address=address)),
+            limits.Use(CODES_ALL, ""),
+        ]
+
+    def _tries(self, link_hash: str, session_hash: str, address: str, *, known: bool) -> list[limits.Use]:
+        """What a wrong code uses."""
+        if known:
+            return [limits.Use(TRIES_BROWSER, self._g.limit_key(link_hash, session_hash), link_hash)]
+        return [
+            limits.Use(TRIES_LINK, link_hash, link_hash),
+            limits.Use(TRIES_LINK_ADDRESS, self._g.limit_key(link_hash, address=address), link_hash),
+        ]
+
+    def _withheld(
+        self,
+        tx: Transaction,
+        invitation: Invitation | None,
+        meeting: Meeting | None,
+        link_hash: str,
+        now: datetime,
+        *,
+        known: bool,
+    ) -> str | None:
+        """Why no SMS goes out, if none does. A dead link uses limits of its own, so that it takes as long."""
+        number = self._g.phone_hash(invitation.mobile) if invitation else link_hash
+        budget = meeting.id if meeting else link_hash
+        uses = [limits.Use(SMS_MEETING, budget, budget)]
+        if not known:  # others' asking must not cost the right person the code to enter
+            uses.append(limits.Use(SMS_NUMBER, number, number))
+        used_up = limits.refusal(tx, uses, now)
+        day = sms_day_opens(tx, self._g.sms, now)
+        reason = None
+        if invitation is None or meeting is None or now >= meeting.closes_at:
+            reason = _NOBODY
+        elif not self._g.sms.reaches(invitation.mobile):
+            reason = "prefix"
+        elif day or used_up:
+            reason = "day" if day else str(used_up)
+        if reason:
+            uses = [limits.Use(use.limit, link_hash) for use in uses]
+        limits.take(tx, uses, now)
+        return reason
+
     def _phone(self, invitation: Invitation) -> str:
-        return self._g.hasher.digest("phone", invitation.mobile)
+        return self._g.phone_hash(invitation.mobile)
 
     def _code_hash(self, link_hash: str, session_hash: str, purpose: Purpose, code: str) -> str:
         return self._g.hasher.digest("sms-code", link_hash, session_hash, purpose, code)
+
+
+def _outcome(done: Verification | SlussError) -> Outcome:
+    if isinstance(done, TooManyTries):
+        return Outcome.LOCKED
+    return Outcome.REFUSED if isinstance(done, SlussError) else Outcome.DONE
 
 
 def _same_person(tx: Transaction, invitation: Invitation, subject: str) -> bool:
     """Invariant 2: who joins is who saw the invitation."""
     seen = tx.verifications.seen_by(invitation.id)
     return seen is not None and seen.subject == subject
-
-
-def _too_soon(tx: Transaction, link_hash: str, purpose: Purpose, now: datetime) -> TooManyTries | None:
-    """A pause between two codes for the same purpose, and so many an hour in all."""
-    hour = timedelta(hours=1)
-    sent = tx.challenges.sent(link_hash, now - hour)
-    opens = [at + RESEND_AFTER for sent_for, at in sent if sent_for is purpose]
-    if len(sent) >= CODES_PER_HOUR:
-        opens.append(sent[-CODES_PER_HOUR][1] + hour)
-    wait = max((at - now for at in opens), default=timedelta(0))
-    return TooManyTries(int(wait.total_seconds()) + 1, "codes were sent just now") if wait > timedelta(0) else None

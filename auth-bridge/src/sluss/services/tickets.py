@@ -9,10 +9,11 @@ from sluss.domain.assurance import AMR, ASSURANCE, Method, Purpose
 from sluss.domain.audit import Action, Outcome
 from sluss.domain.errors import NotFound, NotOpen, NotVerified, SlussError, TooManyTries
 from sluss.domain.gate import Role
+from sluss.domain.limits import DOOR_SESSION
 from sluss.domain.meetings import Invitation, InvitationState, Meeting, Ticket
 from sluss.domain.policy import sensitivity_class
 from sluss.keyring.tickets import TicketKeys
-from sluss.services import audit
+from sluss.services import audit, limits
 from sluss.services.common import Ground, new_id
 from sluss.services.organisers import Organisers
 from sluss.store.access import OrganiserRecord
@@ -79,7 +80,8 @@ class Tickets:
             if isinstance(own, SlussError):
                 return own
             record, invitation = own
-            refusal = self._organisers.prove(tx, record, code, now, recovery=False)
+            door = limits.Use(DOOR_SESSION, self._g.session_hash(session))
+            refusal = self._organisers.prove(tx, record, code, now, [door], recovery=False)
             outcome = Outcome.LOCKED if isinstance(refusal, TooManyTries) else Outcome.REFUSED
             self._g.audit.record(
                 tx,

@@ -1,16 +1,15 @@
-"""Organisers, their sessions, and counted failures."""
+"""Organisers and their sessions."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import IntegrityError
 
 from sluss.domain.meetings import Organiser
 from sluss.store.rows import instant, instant_or_none, seconds
-from sluss.store.schema import enrolments, failures, organisers, recovery_codes, sessions
+from sluss.store.schema import enrolments, organisers, recovery_codes, sessions
 from sluss.store.sealing import Sealer
 
 
@@ -194,37 +193,3 @@ class SessionRepository:
     def remove_unseen_since(self, before: datetime) -> None:
         """Forget the lapsed."""
         self._c.execute(delete(sessions).where(sessions.c.seen_at < seconds(before)))
-
-
-class AttemptRepository:
-    """Rows of `failures`: how often something was tried and failed."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._c = connection
-
-    def failures(self, subject: str) -> tuple[int, datetime] | None:
-        """How many, and when last."""
-        row = self._c.execute(
-            select(failures.c.count, failures.c.last_at).where(failures.c.subject == subject)
-        ).one_or_none()
-        return None if row is None else (row[0], instant(row.last_at))
-
-    def fail(self, subject: str, now: datetime, *, start: bool = False) -> None:
-        """Count one more; with `start`, begin at one again."""
-        values = {"subject": subject, "count": 1, "last_at": seconds(now)}
-        self._c.execute(
-            upsert(failures)
-            .values(values)
-            .on_conflict_do_update(
-                index_elements=[failures.c.subject],
-                set_={"count": 1 if start else failures.c.count + 1, "last_at": seconds(now)},
-            )
-        )
-
-    def clear(self, subject: str) -> None:
-        """Forget them, after a success."""
-        self._c.execute(delete(failures).where(failures.c.subject == subject))
-
-    def purge(self, before: datetime) -> None:
-        """Forget old failures."""
-        self._c.execute(delete(failures).where(failures.c.last_at < seconds(before)))

@@ -22,9 +22,10 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sluss.domain.audit import Head
 from sluss.domain.errors import ConfigError, SlussError, StoreUnavailable
 from sluss.store import schema
-from sluss.store.access import AttemptRepository, OrganiserRepository, SessionRepository
+from sluss.store.access import OrganiserRepository, SessionRepository
 from sluss.store.audit import AuditRepository
 from sluss.store.door import AttendanceRepository, TicketRepository
+from sluss.store.limits import LimitRepository
 from sluss.store.meetings import InvitationRepository, MeetingRepository
 from sluss.store.outbox import OutboxRepository
 from sluss.store.proof import ChallengeRepository, VerificationRepository
@@ -47,7 +48,7 @@ class Transaction:
         self.audit = audit
         self.organisers = OrganiserRepository(connection, sealer)
         self.sessions = SessionRepository(connection)
-        self.attempts = AttemptRepository(connection)
+        self.limits = LimitRepository(connection)
         self.meetings = MeetingRepository(connection, sealer)
         self.invitations = InvitationRepository(connection, sealer)
         self.challenges = ChallengeRepository(connection)

@@ -145,6 +145,13 @@ class InvitationRepository:
         )
         return [self._invitation(row) for row in self._c.execute(query)]
 
+    def link_hashes(self, meeting_id: str) -> dict[str, str]:
+        """The hash of each participant's personal link, by invitation."""
+        query = select(invitations.c.id, invitations.c.link_hash).where(
+            invitations.c.meeting_id == meeting_id, invitations.c.link_hash.is_not(None)
+        )
+        return {row.id: row.link_hash for row in self._c.execute(query)}
+
     def set_answer(self, invitation_id: str, answer: Answer) -> None:
         """Note the answer."""
         self._c.execute(update(invitations).where(invitations.c.id == invitation_id).values(answer=answer.value))

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, true, update
 
 from sluss.domain.meetings import Delivery
 from sluss.store.rows import instant, seconds
@@ -106,9 +106,16 @@ class OutboxRepository:
             return Delivery.SENT, None
         return (Delivery.FAILED if row.due_at is None else Delivery.WAITING), row.error
 
-    def purge(self, before: datetime) -> None:
-        """Forget finished messages."""
-        self._c.execute(delete(outbox).where(outbox.c.due_at.is_(None), outbox.c.created_at < seconds(before)))
+    def nth_newest(self, kind: str, n: int) -> datetime | None:
+        """When the `n`th newest message of this kind was queued; None if there are fewer."""
+        query = select(outbox.c.created_at).where(outbox.c.kind == kind).order_by(outbox.c.created_at.desc())
+        at = self._c.execute(query.limit(1).offset(n - 1)).scalar_one_or_none()
+        return None if at is None else instant(at)
+
+    def purge(self, before: datetime, kind: str | None = None) -> None:
+        """Forget finished messages, of one kind or of all."""
+        which = outbox.c.kind == kind if kind else true()
+        self._c.execute(delete(outbox).where(which, outbox.c.due_at.is_(None), outbox.c.created_at < seconds(before)))
 
     def _finish(self, message_id: int, *, sent_at: int | None = None, error: str | None = None) -> None:
         self._c.execute(

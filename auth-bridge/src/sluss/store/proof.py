@@ -8,7 +8,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from sluss.domain.assurance import Method, Purpose
 from sluss.store.rows import instant, seconds
-from sluss.store.schema import challenges, invitations, sent_codes, verifications
+from sluss.store.schema import challenges, invitations, verifications
 
 _BY_ID = select(verifications).where(verifications.c.id == bindparam("id"))
 
@@ -24,7 +24,7 @@ class Challenge:
 
 
 class ChallengeRepository:
-    """Rows of `challenges` and `sent_codes`."""
+    """Rows of `challenges`."""
 
     def __init__(self, connection: Connection) -> None:
         self._c = connection
@@ -38,7 +38,6 @@ class ChallengeRepository:
             .values(link_hash=link_hash, session_hash=session_hash, purpose=purpose.value, **fresh)
             .on_conflict_do_update(index_elements=list(challenges.primary_key.columns), set_=fresh)
         )
-        self._c.execute(insert(sent_codes).values(link_hash=link_hash, purpose=purpose.value, at=seconds(now)))
 
     def get(self, key: tuple[str, str, Purpose]) -> Challenge | None:
         """The outstanding code."""
@@ -53,17 +52,9 @@ class ChallengeRepository:
         """Used up."""
         self._c.execute(delete(challenges).where(self._is(key)))
 
-    def sent(self, link_hash: str, since: datetime) -> list[tuple[Purpose, datetime]]:
-        """The codes that were asked for with this link since then, oldest first."""
-        query = select(sent_codes.c.purpose, sent_codes.c.at).where(
-            sent_codes.c.link_hash == link_hash, sent_codes.c.at > seconds(since)
-        )
-        return [(Purpose(row.purpose), instant(row.at)) for row in self._c.execute(query.order_by(sent_codes.c.at))]
-
     def purge(self, before: datetime) -> None:
         """Forget what is long over."""
         self._c.execute(delete(challenges).where(challenges.c.created_at < seconds(before)))
-        self._c.execute(delete(sent_codes).where(sent_codes.c.at < seconds(before)))
 
     @staticmethod
     def _is(key: tuple[str, str, Purpose]) -> ColumnElement[bool]:

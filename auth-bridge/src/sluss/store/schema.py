@@ -4,6 +4,7 @@ Times are Unix seconds. A change here needs a migration beside it; a test holds 
 """
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     ForeignKey,
@@ -16,7 +17,7 @@ from sqlalchemy import (
     Table,
 )
 
-REVISION = "0003"
+REVISION = "0004"
 """The migration this code is written for."""
 
 metadata = MetaData(
@@ -71,12 +72,15 @@ sessions = Table(
     Column("seen_at", Integer, nullable=False),
 )
 
-failures = Table(
-    "failures",
+limits = Table(
+    # How much of each limit has been used, as the time when it is wholly free again (milliseconds): see domain.limits.
+    "limits",
     metadata,
-    Column("subject", String, primary_key=True),
-    Column("count", Integer, nullable=False),
-    Column("last_at", Integer, nullable=False),
+    Column("what", String, nullable=False),
+    Column("key", String, nullable=False),  # keyed hash: of a link, an address, a number, a session
+    Column("owner", String, nullable=False, index=True),  # whose it is to the organiser: a link, number or meeting
+    Column("free_at", BigInteger, nullable=False, index=True),
+    PrimaryKeyConstraint("what", "key"),
 )
 
 meetings = Table(
@@ -125,17 +129,6 @@ challenges = Table(
     Column("created_at", Integer, nullable=False, index=True),
     Column("tries", Integer, nullable=False),
     PrimaryKeyConstraint("link_hash", "session_hash", "purpose"),
-)
-
-sent_codes = Table(
-    # When codes were asked for, to hold back the next one. Per link, whoever asks.
-    "sent_codes",
-    metadata,
-    Column("id", Integer, primary_key=True),
-    Column("link_hash", String, nullable=False),
-    Column("purpose", String, nullable=False),
-    Column("at", Integer, nullable=False),
-    Index("ix_sent_codes_link_hash", "link_hash", "at"),
 )
 
 verifications = Table(
@@ -188,7 +181,7 @@ outbox = Table(
     "outbox",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("kind", String, nullable=False),  # mail, sms
+    Column("kind", String, nullable=False),  # mail, sms, nothing
     Column("invitation_id", ForeignKey("invitations.id"), index=True),
     Column("message", LargeBinary, nullable=False),  # sealed JSON; emptied once handed over
     Column("created_at", Integer, nullable=False),
@@ -197,6 +190,7 @@ outbox = Table(
     Column("attempts", Integer, nullable=False),
     Column("sent_at", Integer),
     Column("error", String),
+    Index("ix_outbox_kind", "kind", "created_at"),
 )
 
 audit = Table(

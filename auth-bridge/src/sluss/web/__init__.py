@@ -87,6 +87,7 @@ def routes() -> list[web.AbstractRouteDef]:
         web.get(f"{meeting}/here", room.organiser_here, name="organiser_here"),
         web.post(f"{invitation}/resend", organiser.resend, name="resend"),
         web.post(f"{invitation}/withdraw", organiser.withdraw, name="withdraw"),
+        web.post(f"{invitation}/unlock", organiser.unlock, name="unlock"),
         web.post(f"{invitation}/put-out", organiser.put_out, name="put_out"),
         # The auditor's
         web.get("/audit", auditor.meetings, name="audit"),

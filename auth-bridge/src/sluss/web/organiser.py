@@ -18,10 +18,11 @@ from sluss.domain.errors import (
     TooManyTries,
 )
 from sluss.domain.gate import Role
+from sluss.domain.limits import LockKind
 from sluss.domain.meetings import InvitationState, MeetingView
 from sluss.web.context import ADDRESS, CLOCK, ORGANISER, SERVICES, SESSION, SETTINGS, wants_json
 from sluss.web.pages import N_, plain_code, read_form, render
-from sluss.web.sessions import give_session
+from sluss.web.sessions import give_session, known_browser, remember_browser
 
 CLASS_TEXTS = {
     "internal": (
@@ -39,6 +40,13 @@ CLASS_TEXTS = {
         N_("Secret"),
         N_("The strongest proof only. The list of invited people is hidden, and nothing is recorded."),
     ),
+}
+LOCK_TEXTS = {
+    LockKind.CODES: N_("Too many codes were asked for with this link."),
+    LockKind.TRIES: N_("Too many wrong codes were typed with this link."),
+    LockKind.NUMBER: N_("Too many codes have gone to this phone."),
+    LockKind.MEETING: N_("This meeting has used up its codes by SMS. No more are sent for now."),
+    LockKind.DAY: N_("The organisation has used up its SMS of 24 hours. No codes are sent to anybody for now."),
 }
 PARTICIPANT_FIELDS = ("name", "email", "mobile")
 EMPTY_ROWS = 3
@@ -64,14 +72,16 @@ async def enrol(request: web.Request) -> web.StreamResponse:
     if password != again:
         return await _enrol_page(request, InvalidInput("again", N_("The two passwords are not the same.")))
     try:
-        codes = await request.app[SERVICES].organisers.enrol(request.match_info["token"], password, plain_code(code))
-    except InvalidInput as error:
+        codes = await request.app[SERVICES].organisers.enrol(
+            request.match_info["token"], password, plain_code(code), request[ADDRESS]
+        )
+    except (InvalidInput, TooManyTries) as error:
         return await _enrol_page(request, error)
     return render(request, "enrolled.html", codes=codes, return_to="/")
 
 
 async def _enrol_page(request: web.Request, problem: SlussError | None = None) -> web.StreamResponse:
-    enrolment = await request.app[SERVICES].organisers.enrolment(request.match_info["token"])
+    enrolment = await request.app[SERVICES].organisers.enrolment(request.match_info["token"], request[ADDRESS])
     qr = segno.make(enrolment.otpauth_uri, error="m").svg_data_uri(scale=5, border=3, light="#fff", dark="#000")
     secret = " ".join(enrolment.secret[i : i + 4] for i in range(0, len(enrolment.secret), 4))
     return render(request, "enrol.html", problem=problem, enrolment=enrolment, qr=qr, secret=secret)
@@ -87,7 +97,9 @@ async def sign_in(request: web.Request) -> web.StreamResponse:
     form = await read_form(request, strip=False)
     email, password = str(form.get("email", "")).strip(), str(form.get("password", ""))
     try:
-        await request.app[SERVICES].organisers.password(request[SESSION], email, password, request[ADDRESS])
+        await request.app[SERVICES].organisers.password(
+            request[SESSION], email, password, request[ADDRESS], known_browser(request)
+        )
     except NotVerified:
         problem = NotVerified(public=N_("E-mail and password did not match."))
         return render(request, "sign_in.html", problem=problem, email=email)
@@ -105,7 +117,9 @@ async def sign_in_code(request: web.Request) -> web.StreamResponse:
     """POST /sign-in/code: the second factor; the session is a new one from here on."""
     code = plain_code((await read_form(request)).get("code", ""))
     try:
-        fresh = await request.app[SERVICES].organisers.second_factor(request[SESSION], code, request[ADDRESS])
+        signed_in = await request.app[SERVICES].organisers.second_factor(
+            request[SESSION], code, request[ADDRESS], known_browser(request)
+        )
     except NotVerified:
         problem = NotVerified(public=N_("That code did not match. Wait for the next one and try again."))
         return render(request, "sign_in_code.html", problem=problem)
@@ -113,8 +127,10 @@ async def sign_in_code(request: web.Request) -> web.StreamResponse:
         return render(request, "sign_in_code.html", problem=error)
     except SignInRequired:
         raise web.HTTPSeeOther("/sign-in") from None
-    give_session(request, fresh)
-    raise web.HTTPSeeOther("/")
+    give_session(request, signed_in.session)
+    response = web.HTTPSeeOther("/")
+    remember_browser(response, signed_in.browser)
+    raise response
 
 
 async def sign_out(request: web.Request) -> web.StreamResponse:
@@ -153,8 +169,10 @@ async def new_meeting(request: web.Request) -> web.StreamResponse:
     names, emails, mobiles = (form.getall(f"participant_{name}", []) for name in PARTICIPANT_FIELDS)
     people = list(zip(names, emails, mobiles, strict=False))
     try:
-        region, now = request.app[SETTINGS].default_region, request.app[CLOCK]()
-        draft = drafts.parse_meeting(form, people, region=region, now=now)
+        settings, now = request.app[SETTINGS], request.app[CLOCK]()
+        draft = drafts.parse_meeting(
+            form, people, region=settings.default_region, prefixes=settings.sms_prefixes, now=now
+        )
         meeting = await request.app[SERVICES].meetings.create(request[ORGANISER], draft)
     except InvalidInput as error:
         return _new_meeting_page(request, form, people, error)
@@ -207,6 +225,8 @@ def _status(view: MeetingView, now: datetime) -> dict[str, Any]:
         "here": {p.invitation_id: p for p in view.here},
         "class_name": CLASS_TEXTS[view.meeting.sensitivity][0],
         "states": InvitationState,
+        "lock_texts": LOCK_TEXTS,
+        "now": now,
         "over": view.meeting.ended_at is not None or now >= view.meeting.closes_at,
     }
 
@@ -217,7 +237,8 @@ async def invite(request: web.Request) -> web.StreamResponse:
     meeting_id = request.match_info["meeting"]
     try:
         who, address, number = (form.get(name, "") for name in PARTICIPANT_FIELDS)
-        draft = drafts.participant(who, address, number, region=request.app[SETTINGS].default_region)
+        settings = request.app[SETTINGS]
+        draft = drafts.participant(who, address, number, region=settings.default_region, prefixes=settings.sms_prefixes)
         await request.app[SERVICES].meetings.invite(request[ORGANISER], meeting_id, draft)
     except InvalidInput as error:
         return await _meeting_page(request, error, form)
@@ -239,6 +260,12 @@ async def withdraw(request: web.Request) -> web.StreamResponse:
 async def put_out(request: web.Request) -> web.StreamResponse:
     """POST /invitations/<id>/put-out: out of the meeting, and not back in."""
     change = request.app[SERVICES].meetings.put_out
+    return _changed(request, await change(request[ORGANISER], request.match_info["invitation"]))
+
+
+async def unlock(request: web.Request) -> web.StreamResponse:
+    """POST /invitations/<id>/unlock: undo the limits that hold this person up."""
+    change = request.app[SERVICES].meetings.unlock
     return _changed(request, await change(request[ORGANISER], request.match_info["invitation"]))
 
 

@@ -1,6 +1,6 @@
 """Rendering: one function makes every page, one every error, in the visitor's language."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,12 @@ class Texts:
             return self.gettext(error.public)
         what = N_("Too many tries.") if error.public == TooManyTries.public else error.public
         return f"{self.gettext(what)} {self._wait(error.retry_after)}"
+
+    def locked(self, what: str, opens_at: datetime, now: datetime) -> str:
+        """A limit that is used up, and for how long."""
+        minutes = max(-(-(opens_at - now) // timedelta(minutes=1)), 1)
+        wait = self.ngettext("Locked for %(n)d minute.", "Locked for %(n)d minutes.", minutes)
+        return f"{self.gettext(what)} {wait}"
 
     def _wait(self, seconds: int) -> str:
         if seconds <= 60:

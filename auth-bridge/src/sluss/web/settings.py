@@ -19,4 +19,6 @@ class PortalSettings:
     default_locale: str
     default_region: str
     """ISO 3166 country of phone numbers written without a country code."""
+    sms_prefixes: tuple[str, ...]
+    """What the mobile numbers of participants begin with."""
     csrf_key: bytes = field(repr=False)

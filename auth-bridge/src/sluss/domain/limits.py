@@ -1,0 +1,126 @@
+"""How often something may be done: every figure in one place. docs/decisions/0008 says why these.
+
+A limit lets `many` through at once, and as many again spread evenly over `period`: whoever has used it up gets the next
+one after `period / many`, and never waits longer (the generic cell rate algorithm, ITU-T I.371).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from ipaddress import IPv6Address, ip_network
+
+
+class LockKind(StrEnum):
+    """What an organiser is told that somebody, or a meeting, has to wait for."""
+
+    CODES = "codes"
+    TRIES = "tries"
+    NUMBER = "number"
+    MEETING = "meeting"
+    DAY = "day"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One line of the table. `what` is its name in the store and the log."""
+
+    what: str
+    many: int
+    period: timedelta
+    shown: LockKind | None = None
+    """As what the organiser sees it when it is used up."""
+
+    @property
+    def interval(self) -> timedelta:
+        """How long one of them takes to come back."""
+        return self.period / self.many
+
+    def wait(self, free_at: datetime, now: datetime) -> timedelta:
+        """How long until one more is let through, if all of it is free again at `free_at`. Zero: now."""
+        return max(free_at - now - self.period + self.interval, timedelta(0))
+
+    def after(self, free_at: datetime, now: datetime) -> datetime:
+        """When all of it is free again, after one more was let through."""
+        return max(free_at, now) + self.interval
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """A limit that is used up, as the organiser sees it."""
+
+    kind: LockKind
+    opens_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SmsRules:
+    """What may be sent by SMS: to which country prefixes, and how many in 24 hours."""
+
+    prefixes: tuple[str, ...]
+    per_day: int
+
+    def reaches(self, number: str) -> bool:
+        """Whether an SMS may go to this E.164 number."""
+        return number.startswith(self.prefixes)
+
+
+_MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+
+# Asking for a code. Wrong, withdrawn and live links count alike. A browser that was verified for the link before has
+# limits of its own, so that nobody else who has the link can use up what the right person needs.
+CODE_PAUSE = Limit("code-pause", 1, timedelta(seconds=30))  # a link and purpose
+CODES_LINK = Limit("codes-link", 16, 4 * _HOUR, LockKind.CODES)
+CODES_LINK_ADDRESS = Limit("codes-link-address", 8, 2 * _HOUR, LockKind.CODES)
+CODES_BROWSER = Limit("codes-browser", 8, 40 * _MINUTE, LockKind.CODES)  # a verified one, in place of the two above
+CODES_ADDRESS = Limit("codes-address", 1000, timedelta(seconds=100))  # an office with 200 participants behind it
+CODES_ALL = Limit("codes-all", 2000, timedelta(seconds=100))
+
+# What really goes out by SMS, to live links. Used up: nothing is sent, the answer is the same, the organiser is told.
+SMS_NUMBER = Limit("sms-number", 24, 6 * _HOUR, LockKind.NUMBER)
+SMS_MEETING = Limit("sms-meeting", 800, _DAY, LockKind.MEETING)
+
+# Wrong codes. Six digits: 60 guesses on the first day and 48 on each later one, in a million.
+TRIES_LINK = Limit("tries-link", 30, 15 * _HOUR, LockKind.TRIES)
+TRIES_LINK_ADDRESS = Limit("tries-link-address", 10, 5 * _HOUR, LockKind.TRIES)
+TRIES_BROWSER = Limit("tries-browser", 10, 50 * _MINUTE, LockKind.TRIES)  # a verified one, in place of the two above
+
+# Signing in: wrong passwords, except where it says every one. A browser that has signed in before has its own limit.
+SIGN_IN_BROWSER = Limit("sign-in-browser", 10, 50 * _MINUTE)
+SIGN_IN_ACCOUNT_ADDRESS = Limit("sign-in-account-address", 5, 75 * _MINUTE)
+SIGN_IN_ACCOUNT = Limit("sign-in-account", 20, 5 * _HOUR)
+SIGN_IN_ADDRESS = Limit("sign-in-address", 60, _HOUR)
+SIGN_IN_ALL = Limit("sign-in-all", 120, 2 * _MINUTE)  # every one: a password takes 64 MiB and a tenth of a second
+
+# Wrong authenticator or recovery codes
+SECOND_BROWSER = Limit("second-browser", 10, 50 * _MINUTE)
+SECOND_ACCOUNT_ADDRESS = Limit("second-account-address", 5, 75 * _MINUTE)
+SECOND_ACCOUNT = Limit("second-account", 20, 5 * _HOUR)
+DOOR_SESSION = Limit("door-session", 5, 25 * _MINUTE)  # at a meeting's door, a signed-in session
+
+ENROL_LINK = Limit("enrol-link", 10, 10 * _MINUTE)  # every try with an enrolment link: each hashes a password
+WRONG_ENROL_ADDRESS = Limit("wrong-enrol-address", 30, 30 * _MINUTE)  # enrolment links that are none
+
+LIMITS: dict[str, Limit] = {limit.what: limit for limit in globals().copy().values() if isinstance(limit, Limit)}
+
+
+def network(address: str) -> str:
+    """What counts as one address: all of IPv4, and of IPv6 the /64 that a subscriber has for themselves."""
+    try:
+        given = ip_network(address)
+    except ValueError:
+        return address
+    if not isinstance(given.network_address, IPv6Address):
+        return address
+    if (mapped := given.network_address.ipv4_mapped) is not None:
+        return str(mapped)
+    return str(given.supernet(new_prefix=64))
+
+
+def longest(locks: Iterable[Lock]) -> tuple[Lock, ...]:
+    """Of each kind the lock that opens last."""
+    last: dict[LockKind, Lock] = {}
+    for lock in locks:
+        if lock.kind not in last or last[lock.kind].opens_at < lock.opens_at:
+            last[lock.kind] = lock
+    return tuple(last.values())
