@@ -43,6 +43,7 @@ consider_bosh_secure = true
 consider_websocket_secure = true
 storage = "memory"
 gc = {{ mode = "incremental", threshold = 200 }}
+network_settings = {{ nagle = false }}
 
 VirtualHost "{meet}"
 	authentication = "{authentication}"

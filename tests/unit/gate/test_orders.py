@@ -235,6 +235,7 @@ async def test_roll_is_called_again_and_again_also_after_one_that_failed(
 
     rules.roll_called = takes
     await gate.start()
+    assert await gate.wait_connected(10)
     async with asyncio.timeout(10), enter(rules.person(room)) as inside:
         await inside.join("aaaa0001")
         link = gate._link

@@ -110,7 +110,7 @@ class Gate:
         await self._order(protocol.element("end", room=room, text=text))
 
     async def _order(self, order: Element, kind: str = "set") -> Element:
-        name = order.tag.rpartition("}")[2]
+        name = protocol.local_name(order)
         if self._link is None:
             raise GateUnavailable(f"{name}: no link to Prosody")
         try:
@@ -187,7 +187,7 @@ class Gate:
             raise LinkError("the rules did not take the roll") from error
 
     async def _answer(self, sender: str, kind: str, query: Element) -> Element | None:
-        name = query.tag.rpartition("}")[2]
+        name = protocol.local_name(query)
         asker, expected, answer = self._questions[name]
         if sender != asker:
             log.warning("gate_foreign_sender", question=name, sender=sender)

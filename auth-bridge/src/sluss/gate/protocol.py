@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element, SubElement
+from xml.sax.saxutils import escape, quoteattr
 
 from sluss.domain.gate import Change, GateEvent, Occupant, OccupantKind, Stage, Verdict
 
@@ -50,6 +51,20 @@ class Roll:
 def tag(name: str) -> str:
     """The qualified name of one of our elements."""
     return f"{{{XMLNS}}}{name}"
+
+
+def local_name(node: Element) -> str:
+    """An element's name without its namespace."""
+    return node.tag.rpartition("}")[2]
+
+
+def write(node: Element, inside: str = "") -> str:
+    """An element as XML text, to stand where the namespace is `inside`. No prefixes, unlike ElementTree's."""
+    xmlns, _, name = node.tag[1:].rpartition("}")
+    attributes = "".join(f" {key}={quoteattr(value)}" for key, value in node.items())
+    declared = "" if xmlns == inside else f" xmlns={quoteattr(xmlns)}"
+    content = escape(node.text or "") + "".join(write(child, xmlns) for child in node)
+    return f"<{name}{declared}{attributes}>{content}</{name}>"
 
 
 def element(name: str, /, **attributes: str | int | None) -> Element:
@@ -160,7 +175,7 @@ def _child(node: Element, name: str) -> Element:
 def _required(node: Element, name: str) -> str:
     value = node.get(name)
     if not value:
-        msg = f"{node.tag.rpartition('}')[2]} without {name}"
+        msg = f"{local_name(node)} without {name}"
         raise MalformedError(msg)
     return value
 
