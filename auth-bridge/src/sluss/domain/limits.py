@@ -10,6 +10,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from ipaddress import IPv6Address, ip_network
 
+from sluss.domain.freshness import LEEWAY
+
 
 class LockKind(StrEnum):
     """What an organiser is told that somebody, or a meeting, has to wait for."""
@@ -38,11 +40,15 @@ class Limit:
 
     def wait(self, free_at: datetime, now: datetime) -> timedelta:
         """How long until one more is let through, if all of it is free again at `free_at`. Zero: now."""
-        return max(free_at - now - self.period + self.interval, timedelta(0))
+        return max(self._possible(free_at, now) - now - self.period + self.interval, timedelta(0))
 
     def after(self, free_at: datetime, now: datetime) -> datetime:
         """When all of it is free again, after one more was let through."""
-        return max(free_at, now) + self.interval
+        return max(self._possible(free_at, now), now) + self.interval
+
+    def _possible(self, free_at: datetime, now: datetime) -> datetime:
+        """`free_at`, unless it is further ahead than can be: a clock that was set back locks nobody out."""
+        return free_at if free_at <= now + self.period + LEEWAY else now
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from sluss.domain import drafts
 from sluss.domain.assurance import ASSURANCE, Method
 from sluss.domain.audit import ADMIN, NOBODY, Action, Outcome
 from sluss.domain.errors import InvalidInput, NotFound, NotVerified, SignInRequired, SlussError, TooManyTries
+from sluss.domain.freshness import is_fresh
 from sluss.domain.limits import (
     ENROL_LINK,
     SECOND_ACCOUNT,
@@ -187,7 +188,7 @@ class Organisers:
 
         def work(tx: Transaction) -> OrganiserRecord | SlussError:
             half = tx.sessions.get(old)
-            if half is None or half.complete or now - half.created_at > BETWEEN_FACTORS:
+            if half is None or half.complete or not is_fresh(half.created_at, now, BETWEEN_FACTORS):
                 return SignInRequired("no password just before")
             record = tx.organisers.by_id(half.organiser_id)
             email_hash = self._email_hash(record.organiser.email)
@@ -342,7 +343,7 @@ class Organisers:
 
 
 def _lapsed(session: SessionRecord, now: datetime) -> bool:
-    return now - session.seen_at > IDLE or now - session.created_at > ABSOLUTE
+    return not (is_fresh(session.seen_at, now, IDLE) and is_fresh(session.created_at, now, ABSOLUTE))
 
 
 def _digits(code: str) -> str:

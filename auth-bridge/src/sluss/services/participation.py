@@ -15,6 +15,7 @@ from sluss.delivery.worker import MAIL, NOTHING, SMS
 from sluss.domain.assurance import ASSURANCE, Method, Purpose
 from sluss.domain.audit import NOBODY, Action, Outcome
 from sluss.domain.errors import GateUnavailable, NotVerified, SlussError, TooManyTries
+from sluss.domain.freshness import is_fresh
 from sluss.domain.gate import Door
 from sluss.domain.limits import (
     CODE_PAUSE,
@@ -107,7 +108,7 @@ class Participation:
             if refusal := limits.refusal(tx, tries, now):
                 return refusal
             challenge = tx.challenges.get(key)
-            if challenge is None or now - challenge.created_at >= sms.LIFETIME:
+            if challenge is None or not is_fresh(challenge.created_at, now, sms.LIFETIME):
                 return NotVerified("no code, or too old")
             if challenge.tries >= sms.MAX_TRIES:
                 return NotVerified("too many tries with this code")
@@ -228,10 +229,10 @@ class Participation:
             return None
         accepted = sensitivity_class(meeting.sensitivity).accepted
         for purpose in Purpose:
-            verification = tx.verifications.latest(invitation.id, session_hash, purpose)
+            verification = tx.verifications.latest(invitation.id, session_hash, purpose, now)
             if (
                 verification is not None
-                and now - verification.verified_at < VIEW_FRESH
+                and is_fresh(verification.verified_at, now, VIEW_FRESH)
                 and verification.method in accepted
                 and verification.subject == self._phone(invitation)
             ):

@@ -8,6 +8,7 @@ import structlog
 from sluss.domain.assurance import AMR, ASSURANCE, Method, Purpose
 from sluss.domain.audit import Action, Outcome
 from sluss.domain.errors import NotFound, NotOpen, NotVerified, SlussError, TooManyTries
+from sluss.domain.freshness import is_fresh
 from sluss.domain.gate import Role
 from sluss.domain.limits import DOOR_SESSION
 from sluss.domain.meetings import Invitation, InvitationState, Meeting, Ticket
@@ -204,7 +205,7 @@ def ticket_basis(
     if invitation.state is not InvitationState.LIVE:
         return NotVerified("the invitation is closed")
     # First who, then when: a link alone must not tell whether its meeting is open.
-    verification = tx.verifications.latest(invitation.id, session_hash, Purpose.JOIN)
+    verification = tx.verifications.latest(invitation.id, session_hash, Purpose.JOIN, now)
     if verification is None:
         return NotVerified("no join verification in this browser")
     if not meeting.is_open(now):
@@ -213,10 +214,10 @@ def ticket_basis(
     if invitation.role is Role.PARTICIPANT and verification.method not in policy.accepted:
         return NotVerified("method not accepted for this class")
     reusable = bool(policy.grace)
-    if now - verification.verified_at < policy.fresh and (reusable or not tx.tickets.issued(verification.id)):
+    if is_fresh(verification.verified_at, now, policy.fresh) and (reusable or not tx.tickets.issued(verification.id)):
         return verification
     if reusable:
         inside, last_left = tx.attendance.presence(verification.id)
-        if inside or (last_left is not None and now - last_left < policy.grace):
+        if inside or (last_left is not None and is_fresh(last_left, now, policy.grace)):
             return verification
     return NotVerified("the join verification is too old")

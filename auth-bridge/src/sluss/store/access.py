@@ -12,6 +12,9 @@ from sluss.store.rows import instant, instant_or_none, seconds
 from sluss.store.schema import enrolments, organisers, recovery_codes, sessions
 from sluss.store.sealing import Sealer
 
+STEPS_AT_ONCE = 2
+"""Time steps that can be right at one moment, besides the first: factors/totp.py accepts one before and one after."""
+
 
 class AlreadyThereError(Exception):
     """There is an organiser with this e-mail address."""
@@ -103,12 +106,14 @@ class OrganiserRepository:
         )
 
     def use_step(self, organiser_id: str, step: int) -> bool:
-        """Use up an authenticator time step. False if it, or a later one, was used before."""
+        """Use up an authenticator time step. False if it, or a later one, was used before.
+
+        A step further ahead than any window was used under a wrong clock, and locks nobody out until it comes.
+        """
+        used = organisers.c.totp_step.between(step, step + STEPS_AT_ONCE)
         return bool(
             self._c.execute(
-                update(organisers)
-                .where(organisers.c.id == organiser_id, organisers.c.totp_step < step)
-                .values(totp_step=step)
+                update(organisers).where(organisers.c.id == organiser_id, ~used).values(totp_step=step)
             ).rowcount
         )
 

@@ -7,6 +7,7 @@ from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, insert
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from sluss.domain.assurance import Method, Purpose
+from sluss.domain.freshness import LEEWAY
 from sluss.store.rows import instant, seconds
 from sluss.store.schema import challenges, invitations, verifications
 
@@ -97,10 +98,11 @@ class VerificationRepository:
             )
         )
 
-    def latest(self, invitation_id: str, session_hash: str, purpose: Purpose) -> Verification | None:
-        """The newest of this browser for this invitation and purpose."""
+    def latest(self, invitation_id: str, session_hash: str, purpose: Purpose, now: datetime) -> Verification | None:
+        """The newest of this browser for this invitation and purpose, but for any that a wrong clock put ahead."""
         return self._first(
             (verifications.c.invitation_id == invitation_id)
+            & (verifications.c.verified_at <= seconds(now + LEEWAY))
             & (verifications.c.session_hash == session_hash)
             & (verifications.c.purpose == purpose.value)
         )
