@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import ssl
@@ -10,7 +11,7 @@ import urllib.error
 import urllib.request
 
 import pytest
-from tests.hosts.provision import play
+from tests.hosts.provision import REPOSITORY, play
 
 UNITS = ("nginx", "prosody", "sluss-bridge", "coturn", "nftables", "ssh", "sluss-demo-outbox")
 # Everything that listens on more than loopback. A surprise fails the test.
@@ -147,6 +148,71 @@ def test_no_log_keeps_a_personal_link_a_query_or_a_referer(host):
 )
 def test_configuration_is_what_its_own_program_accepts(host, command):
     host.run(command)
+
+
+def test_bridge_that_is_away_is_said_in_plain_words(host):
+    host.run("systemctl stop sluss-bridge")
+    try:
+        status, page = get(host, f"{host.portal_url}/")
+        assert status == 503
+        assert "Demo AB" in page
+        assert "Försök igen om en stund" in page
+    finally:
+        host.run("systemctl start sluss-bridge")
+
+
+def test_what_administrators_type_is_not_in_the_journal(host):
+    host.run("sluss organiser add --name 'Olof Personlig' --email olof.personlig@sluss.test")
+    host.run("journalctl --sync")
+    journal = host.run("journalctl --no-pager -o json --since -5min").stdout
+    assert "run by an administrator" in journal
+    assert "Personlig" not in journal
+    assert "personlig" not in journal
+
+
+MISTAKES = {
+    "sluss_smtp_securty": ("tls", "no setting sluss_smtp_securty"),
+    "sluss_certificates": ("letsencrypt", "sluss_certificates must be own_ca or files"),
+    "sluss_smtp_port": ("fem", "sluss_smtp_port must be a port"),
+    "sluss_smtp_security": ("ssl", "sluss_smtp_security must be"),
+    "sluss_smtp_username": ("sluss", "sluss_smtp_password must be set"),
+    "sluss_mail_sender": ("nobody", "sluss_mail_sender must be an address"),
+    "sluss_sms": ({"kind": "pigeon"}, "sluss_sms.kind must be http or gammu-smsd"),
+    "sluss_default_region": ("Sverige", "sluss_default_region must be"),
+    "sluss_default_locale": ("de", "sluss_default_locale must be"),
+    "sluss_wheels": ("/nowhere", "sluss_wheels must be a directory"),
+    "sluss_ssh_sources": (["192.0.2.0/24"], "you would lock yourself out"),
+    "sluss_portal_host": ("meet.sluss.test", "must differ"),
+    "sluss_meet_host": ("Meet", "full host name in lower case"),
+}
+
+
+CHECK = """
+- hosts: sluss
+  gather_subset: ["!all", env]
+  tasks:
+    - ansible.builtin.import_tasks: {check}
+"""
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistake_in_the_inventory_is_named(host, tmp_path, name):
+    playbook = tmp_path / "check.yml"
+    playbook.write_text(CHECK.format(check=REPOSITORY / "playbooks/tasks/check_settings.yml"))
+    (tmp_path / "group_vars").symlink_to(REPOSITORY / "playbooks/group_vars")
+    (tmp_path / "filter_plugins").symlink_to(REPOSITORY / "playbooks/filter_plugins")
+    value, said = MISTAKES[name]
+    path = os.path.relpath(playbook, REPOSITORY / "playbooks")
+    tried = play(host.machine, path, "demo", "-e", json.dumps({name: value}))
+    assert tried.failed
+    assert said in tried.failure
+
+
+def test_mistake_in_the_inventory_stops_the_play_before_it_changes_anything(host):
+    tried = play(host.machine, "site.yml", "demo", "-e", "sluss_default_locale=de")
+    assert tried.failed
+    assert tried.changed == 0
+    assert tried.seconds < 20
 
 
 def test_bridge_at_rest_takes_less_than_90_mb(host):

@@ -72,4 +72,5 @@ class SmtpMail:
             final = isinstance(error, aiosmtplib.SMTPDataError) and 500 <= error.code < 600
             raise (RefusedForGood if final else DeliveryFailed)(f"mail relay answered {error.code}") from None
         except (aiosmtplib.SMTPException, OSError) as error:
-            raise DeliveryFailed(f"mail relay: {type(error).__name__}") from None
+            why = " ".join(str(error).split())  # of the connection, never of the message
+            raise DeliveryFailed(f"mail relay {self._host}:{self._port}: {type(error).__name__}: {why}") from None

@@ -11,6 +11,7 @@ from sluss.domain.assurance import Method, Purpose
 from sluss.domain.attendance import Attendee, Report, Stay, fold
 from sluss.domain.audit import Action, Outcome
 from sluss.domain.errors import NotFound, NotVerified, SlussError
+from sluss.domain.freshness import is_fresh
 from sluss.domain.meetings import Meeting, MeetingOnRecord
 from sluss.keyring.tickets import TicketKeys
 from sluss.services import audit
@@ -92,8 +93,8 @@ def _refusal(
     own = tx.invitations.organisers_own(meeting.id)
     if own is None or meeting.organiser_id != record.organiser.id:
         return NotFound("not the organiser's meeting")
-    proof = tx.verifications.latest(own.id, session_hash, Purpose.JOIN)
-    if proof is None or proof.method is not Method.TOTP or now - proof.verified_at >= FRESH:
+    proof = tx.verifications.latest(own.id, session_hash, Purpose.JOIN, now)
+    if proof is None or proof.method is not Method.TOTP or not is_fresh(proof.verified_at, now, FRESH):
         return NotVerified("no fresh second factor")
     return None
 
