@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from xml.etree import ElementTree as ET
 
@@ -15,7 +14,6 @@ from tests.xmpp import CLIENT, Refused, connect, name_of, open_stream
 
 from sluss.domain.gate import Refusal, Verdict
 from sluss.gate import Gate, protocol
-from sluss.gate.link import LinkError
 
 
 def new_gate(prosody: Prosody, rules: Script, secret: str = SECRET) -> Gate:
@@ -213,22 +211,6 @@ async def test_what_is_asked_in_no_words_of_the_protocol_is_declined(
                 await client.iq("get", COMPONENT, payload)
             assert no.value.condition == "feature-not-implemented"
     assert rules.asked == []
-
-
-async def test_link_that_is_lost_fails_its_orders_at_once(rules: Script, prosody: Prosody, gate: Gate) -> None:
-    link = gate._link
-    order = asyncio.create_task(link.ask("nowhere.invalid", "get", protocol.element("roll"), within=60))
-    await asyncio.sleep(0)
-    await gate.stop()
-    with pytest.raises(LinkError, match="lost"):
-        await asyncio.wait_for(order, 5)
-
-
-def test_written_xml_is_read_back_as_it_was() -> None:
-    verdict = Verdict(True, "s'\"<&>\n", username="p-1", context={"name": "A <b> & 'c' \u00e5"})
-    again = ET.fromstring(protocol.write(protocol.render_verdict(verdict)))  # noqa: S314
-    assert again.get("session") == verdict.session
-    assert json.loads(again.findtext(protocol.tag("context"))) == verdict.context
 
 
 def test_refusal_carries_nothing_but_its_reason() -> None:

@@ -4,7 +4,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element, SubElement
-from xml.sax.saxutils import escape, quoteattr
 
 from sluss.domain.gate import Change, GateEvent, Occupant, OccupantKind, Stage, Verdict
 
@@ -56,15 +55,6 @@ def tag(name: str) -> str:
 def local_name(node: Element) -> str:
     """An element's name without its namespace."""
     return node.tag.rpartition("}")[2]
-
-
-def write(node: Element, inside: str = "") -> str:
-    """An element as XML text, to stand where the namespace is `inside`. No prefixes, unlike ElementTree's."""
-    xmlns, _, name = node.tag[1:].rpartition("}")
-    attributes = "".join(f" {key}={quoteattr(value)}" for key, value in node.items())
-    declared = "" if xmlns == inside else f" xmlns={quoteattr(xmlns)}"
-    content = escape(node.text or "") + "".join(write(child, xmlns) for child in node)
-    return f"<{name}{declared}{attributes}>{content}</{name}>"
 
 
 def element(name: str, /, **attributes: str | int | None) -> Element:
