@@ -81,6 +81,18 @@ class Insider:
         signature = self._keys._signing.sign(text.encode(), pad, chosen)
         return base64.urlsafe_b64encode(signature).decode().rstrip("=")
 
+    async def stays(self):
+        """Everybody's times inside, ever: user name, when they came, and when they left, if they did."""
+
+        def work(tx):
+            meetings = tx.meetings.on_record()
+            found = [(tx.invitations.get(one.invitation_id), one) for m in meetings for one in tx.attendance.of(m.id)]
+            return [
+                (who.name, one.entered_at.timestamp(), one.left_at and one.left_at.timestamp()) for who, one in found
+            ]
+
+        return await self._store.run(work)
+
     async def hold_database(self):
         """Keep everybody else from the database until `release_database`."""
         self._held = self._store.engine.connect()

@@ -175,7 +175,10 @@ class Browser:
     def csrf(self) -> str:
         """The form token of this browser's session, from a page that everybody sees."""
         if self._csrf is None:
-            self._csrf = re.search(r'name="csrf" value="(\w+)"', self.get("/sign-in").text)[1]
+            found = re.search(r'name="csrf" value="(\w+)"', self.get("/sign-in").text)
+            if found is None:
+                raise ConnectionError("the portal's pages are away")
+            self._csrf = found[1]
         return self._csrf
 
     def post(self, path: str, fields: Any = (), **headers: str) -> Answer:

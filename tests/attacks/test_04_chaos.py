@@ -216,3 +216,21 @@ async def test_faults_let_nobody_in_keep_nobody_out_for_long_and_put_nobody_out(
     assert seen.wrong == []
     assert max(seen.recovery) < RECOVERY
     assert [drop for drop in seen.dropped if not seen.excused(drop[0])] == []
+    assert unrecorded(site, seen) == []
+    heads = site.server.run(
+        "journalctl -u sluss-bridge -o cat | grep -o '[0-9]*:[0-9a-f]\\{64\\}' | sort -u"
+    ).stdout.split()
+    assert heads  # noted at each start and stop
+    site.server.run("sluss audit verify " + " ".join(f"--head {head}" for head in heads))
+
+
+def unrecorded(site: Site, seen: Record) -> list[Stay]:
+    """Who says that they were inside, and the attendance does not."""
+    recorded: dict[str, list[tuple[float, float]]] = {}
+    for name, entered, left in site.insider("stays"):
+        recorded.setdefault(name, []).append((entered, left or time.time()))
+    return [
+        stay
+        for stay in seen.stays
+        if not any(came - 2 < stay.entered < left + 2 for came, left in recorded.get(stay.person.name, []))
+    ]

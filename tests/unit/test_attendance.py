@@ -132,6 +132,22 @@ async def test_event_of_another_is_a_proof_of_presence(inside):
     assert [(line["left_at"], line["exact"]) for line in lines(world)] == [(told, False), (told, True)]
 
 
+async def test_who_was_let_in_just_before_prosody_stopped_is_not_forgotten(inside):
+    """Prosody took what it had not yet told with it. Somebody let in long before would have been told of."""
+    world, room, _ = inside
+    for session, minutes in (("xmpp-2", 1), ("xmpp-3", 0)):
+        ticket = await world.ticket(world.link(BERTIL[1]), "b", BERTILS_MOBILE)
+        who = await world.authenticate(ticket.token, room, session)
+        assert (await world.admit(room, who.username, session)).allow
+        admitted = at(world)
+        world.clock.forward(minutes=minutes)
+        await world.services.admission.roll_called("e1", 1, [Occupant(room, "xmpp-1", "x@y/z", at(world))])
+    assert len(lines(world)) == 1  # Prosody is up: they did not come, or it will be told
+    world.clock.forward(minutes=5)
+    await world.services.admission.roll_called("e2", 0, [])
+    assert lines(world)[1:] == [{"gate_session": "xmpp-3", "entered_at": admitted, "left_at": admitted, "exact": False}]
+
+
 async def test_roll_that_an_event_overtook_puts_nobody_outside(inside):
     world, room, username = inside
     world._seq = 8
@@ -186,6 +202,7 @@ async def test_roll_call_opens_what_was_missed(world):
     world.clock.forward(minutes=1)
     await world.services.admission.roll_called("e1", 1, [found])
     assert [(line["entered_at"], line["left_at"]) for line in lines(world)] == [(found.at, None)]
+    assert world.sql("SELECT epoch FROM attendance") == [{"epoch": "e1"}]  # by which its end is known, if nobody tells
     assert await here(world) == [(ANNA[0], 1)]
     assert world.door.expelled == []
 

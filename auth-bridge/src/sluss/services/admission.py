@@ -174,6 +174,7 @@ class Admission:
 
         def work(tx: Transaction) -> list[tuple[str, str]]:
             sessions, known = {occupant.session for occupant in present}, tx.attendance.open_sessions()
+            self._note_untold(tx, epoch, sessions, now)
             heard = tx.attendance.called(epoch, now)
             for session in known.keys() - sessions:
                 # Who entered after the roll was called is in a later event, and that one may have overtaken it.
@@ -194,6 +195,14 @@ class Admission:
         for room, username in dict.fromkeys(await self._g.store.run(work)):
             await self._expel(room, username)
         _log.info("roll_called", epoch=epoch, seq=seq, present=len(present))
+
+    def _note_untold(self, tx: Transaction, epoch: str, present: set[str], now: datetime) -> None:
+        """Whoever was let in just before Prosody stopped was probably inside: it could not tell any more."""
+        for session, invitation_id, admitted_at in tx.attendance.untold(epoch):
+            if session not in present:
+                tx.attendance.enter(session, invitation_id, epoch="", occupant="", at=admitted_at)
+                tx.attendance.lose(session, now)
+                self._record(tx, Action.ENTERED, tx.tickets.by_session(session), session, reason="roll-call")
 
     async def here_for_participant(self, link: str, session: str) -> list[PersonHere]:
         """Who is inside, for somebody who is inside too or could be now. Raises `NotVerified`."""

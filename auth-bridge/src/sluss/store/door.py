@@ -17,6 +17,9 @@ from sluss.store.schema import attendance, gate_epochs, invitations, tickets, ve
 from sluss.store.sealing import Sealer
 
 # Built once, for everybody who enters runs them: building a statement takes four times as long as running it.
+_TOLD_WITHIN = 10
+"""Seconds from letting somebody in to hearing that they entered, while Prosody and we are both up."""
+
 _TICKET = select(tickets).where(tickets.c.jti == bindparam("jti"))
 _TICKET_OF_SESSION = select(tickets).where(tickets.c.gate_session == bindparam("session"))
 _USE = (
@@ -201,6 +204,21 @@ class AttendanceRepository:
         _, seen_at = self._epoch(self._c.execute(epoch).scalar_one())
         known.left_at, known.exact, known.closed_at = max(known.entered_at, seen_at), False, seconds(now)
         self._update(gate_session, known)
+
+    def untold(self, epoch: str) -> list[tuple[str, str, int]]:
+        """Who was let in and never told of, now that Prosody has started again: session, invitation, when.
+
+        Only those near the last that was heard: who was let in before it and did not come would have been told of.
+        """
+        if self._c.execute(_EPOCH, {"epoch": epoch}).one_or_none():
+            return []
+        last = self._c.execute(select(func.max(gate_epochs.c.seen_at))).scalar_one() or 0
+        query = (
+            select(tickets.c.gate_session, tickets.c.invitation_id, tickets.c.admitted_at)
+            .outerjoin(attendance, attendance.c.gate_session == tickets.c.gate_session)
+            .where(attendance.c.gate_session.is_(None), tickets.c.admitted_at >= last - _TOLD_WITHIN)
+        )
+        return [(row.gate_session, row.invitation_id, row.admitted_at) for row in self._c.execute(query)]
 
     def open_sessions(self) -> dict[str, str]:
         """The XMPP sessions believed to be inside some room, and in which start of Prosody each is."""
