@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Iterator
 
 import pytest
+from tests.attacks.logs import everything_logged, secrets_logged
 from tests.attacks.people import Insider, Meeting, Person, Site
 
 
 @pytest.fixture(scope="session")
 def site(host) -> Iterator[Site]:
     insider = Insider(host)
-    yield Site(host, insider)
+    made = Site(host, insider)
+    yield made
     insider.close()
+    if "SLUSS_HOST" not in os.environ:  # otherwise the run that started this one looks
+        assert secrets_logged(everything_logged(made)) == set()
 
 
 @pytest.fixture(scope="module")

@@ -34,6 +34,7 @@ PASSWORD = "segel mot lugnt vatten 58"
 FORM = "application/x-www-form-urlencoded"
 COOKIE = "__Host-sluss"
 
+_addresses = itertools.count(100)
 _numbers = itertools.count(secrets.randbelow(80_000))
 
 
@@ -110,6 +111,14 @@ class Site:
             time.sleep(0.05)
         return found[0]["body"]
 
+    def foreign_address(self) -> str:
+        """An address of this machine that nobody else uses, for whoever gets locked out by it."""
+        last = next(_addresses)
+        address = str(self.server.machine.network.subnet[last])
+        ip = ["ip", "address", "replace", f"{address}/32", "dev", self.server.machine.network.bridge]
+        subprocess.run(ip, check=True, timeout=10)
+        return address
+
     def organiser(self, name: str = "Eva Ek") -> Organiser:
         """Somebody of the staff, signed in with both factors."""
         email = f"{secrets.token_hex(4)}@sluss.test"
@@ -144,8 +153,8 @@ URLS = {"websocket": f"wss://{MEET}/xmpp-websocket", "bosh": f"https://{MEET}/ht
 class Browser:
     """Keeps one cookie and one connection; sends exactly what it is told, and follows nothing."""
 
-    def __init__(self, site: Site, session: str | None = None, host: str = PORTAL) -> None:
-        self._site, self._host = site, host
+    def __init__(self, site: Site, session: str | None = None, host: str = PORTAL, source: str = "") -> None:
+        self._site, self._host, self._source = site, host, (source, 0) if source else None
         self.session = session or secrets.token_urlsafe(32)
         self._connection: http.client.HTTPSConnection | None = None
         self._csrf: str | None = None
@@ -157,7 +166,9 @@ class Browser:
         for fresh in (self._connection is None, True):
             if fresh:
                 self.close()
-                self._connection = http.client.HTTPSConnection(self._host, timeout=20, context=self._site.trust)
+                self._connection = http.client.HTTPSConnection(
+                    self._host, timeout=20, context=self._site.trust, source_address=self._source
+                )
             try:
                 self._connection.request(method, path, data, sent)
                 got = self._connection.getresponse()

@@ -62,7 +62,7 @@ def wrong_link(kind: str, live: str, withdrawn: str) -> str:
         "other_case": live.swapcase(),
         "one_letter_off": live[:-1] + ("A" if live[-1] != "A" else "B"),
         "empty_like": "%20",
-        "sql": "'%20OR%201=1%20--",
+        "sql": "OR-1-1--",
     }[kind]
 
 

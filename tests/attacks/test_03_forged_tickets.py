@@ -234,6 +234,7 @@ HEADERS: dict[str, dict[str, Any]] = {
     "crit_of_exp": {"crit": ["exp"], "exp": 1},
     "crit_empty": {"crit": []},
     "crit_of_another_type": {"crit": "exp"},
+    "typ_of_a_receipt": {"typ": "sluss-attendance+jwt"},
     "alg_a_list": {"alg": ["RS256", "none"]},
     "alg_null": {"alg": None},
     "alg_a_number": {"alg": 256},
