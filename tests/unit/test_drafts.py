@@ -92,8 +92,23 @@ def test_same_address_twice_is_named_where_it_comes_again():
     assert field([ANNA, ("", "", ""), ("Anna", "ANNA@example.org", ANNA[2])]) == "email-2"
 
 
+@pytest.mark.parametrize("other", [ANNA[0], "anna  LINDBERG ", "Ａnna Lindberg"])
+def test_two_people_of_one_name_need_a_label_that_tells_them_apart(other):
+    second = (other, "anna2@example.org", ANNA[2])
+    assert field([ANNA, second]) == "label-1"
+    assert field([(*ANNA, "Ekonomi"), (*second, " ekonomi")]) == "label-1"
+    assert field([(*ANNA, "Ekonomi"), ("Anna Lindberg (Ekonomi)", "anna2@example.org", ANNA[2])]) == "label-1"
+    one, two = parse([(*ANNA, " Ekonomi "), second]).participants
+    assert (one.label, one.shown_name, two.label) == ("Ekonomi", "Anna Lindberg (Ekonomi)", "")
+
+
+@pytest.mark.parametrize("label", ["x" * 41, "a\x00b", "a\u202eb"])
+def test_label_that_cannot_be_shown_is_refused(label):
+    assert field([(*ANNA, label)]) == "label-0"
+
+
 def test_meeting_has_two_hundred_participants_at_most():
-    people = [("Person", f"p{n}@example.org", ANNA[2]) for n in range(201)]
+    people = [(f"Person {n}", f"p{n}@example.org", ANNA[2]) for n in range(201)]
     assert len(parse(people[:200]).participants) == 200
     assert field(people) == "participants"
 

@@ -299,3 +299,17 @@ async def test_a_browser_that_has_signed_in_is_known_again_after_signing_out(por
     await browser.submit("/sign-out")
     await browser.submit("/sign-in", email=OLLE, password=PASSWORD)
     assert browser.page.path == "/sign-in/code"
+
+
+async def test_a_label_tells_namesakes_apart_and_without_one_the_form_says_where(portal, organiser, meeting):
+    await organiser.get(f"/meetings/{meeting}")
+    typed = {"name": "Anna Lindberg", "email": "anna2@example.org", "mobile": "070-174 06 06"}
+    page = await organiser.submit(f"/meetings/{meeting}/participants", **typed)
+    assert re.search(r'id="label-error">Two people have this name\.', page.html)
+    page = await organiser.submit(f"/meetings/{meeting}/participants", **typed, label="Ekonomi")
+    assert "Anna Lindberg (Ekonomi)" in page.text
+    await organiser.get("/meetings/new")
+    rows = {f"participant_{name}": [value, value] for name, value in typed.items()}
+    rows["participant_email"][1] = "anna3@example.org"
+    page = await organiser.submit("/meetings/new", title="Budget", **rows)
+    assert re.search(r'id="label-2-error">Two people have this name', page.html)

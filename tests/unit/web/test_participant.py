@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from tests.unit.web.conftest import ANNA, BENGT
+
+from sluss.domain import policy
 
 
 def plain(page, link: str) -> str:
@@ -170,3 +173,22 @@ async def test_an_odd_link_is_quoted_wherever_it_is_written(portal):
     assert page.status == 200
     assert "<script>" not in page.html.replace('<script type="module"', "")
     assert '/i/%22%3E%3Cscript%3E/code"' in page.html
+
+
+async def test_who_waits_for_the_organiser_is_told_so_and_seen_by_them(portal, organiser, meeting, monkeypatch):
+    monkeypatch.setitem(policy.CLASSES, "internal", replace(policy.CLASSES["internal"], waiting_room=True))
+    link, anna = await portal.link(), portal.browser()
+    await portal.enter(anna, link)  # the room page, which waits
+    ask = {"X_CSRF_Token": anna.page.csrf, "Accept": "application/json"}
+    answer = await anna.ask("POST", f"{link}/ticket", **ask)
+    assert answer.status == 409
+    assert await answer.raw.json() == {
+        "error": "Waiting",
+        "message": "The organiser has not come yet. You will be let in as soon as they are here.",
+        "waiting": [],
+    }
+    assert (await anna.ask("GET", f"{link}/here", Accept="application/json")).status == 409
+    here = await (await organiser.ask("GET", f"/meetings/{meeting}/here", Accept="application/json")).raw.json()
+    assert [person["name"] for person in here["waiting"]] == ["Anna Lindberg"]
+    assert "personal link and SMS code" in here["waiting"][0]["method"]
+    assert "waiting for you" in (await organiser.get(f"/meetings/{meeting}")).text

@@ -1,7 +1,8 @@
 """From what somebody typed to checked values. Every refusal names the field and says what is wrong with it."""
 
 import re
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
@@ -11,7 +12,7 @@ from sluss.domain.errors import InvalidInput
 from sluss.domain.meetings import MeetingDraft, ParticipantDraft
 from sluss.domain.policy import sensitivity_class
 
-MAX_NAME, MAX_EMAIL, MAX_TITLE, MAX_AGENDA = 100, 254, 200, 10_000
+MAX_NAME, MAX_LABEL, MAX_EMAIL, MAX_TITLE, MAX_AGENDA = 100, 40, 254, 200, 10_000
 MIN_MINUTES, MAX_MINUTES = 5, 24 * 60
 MAX_PARTICIPANTS = 200
 FIRST_YEAR, LAST_YEAR = 2000, 2100
@@ -61,20 +62,33 @@ def country_prefix(region: str) -> str:
     return f"+{phonenumbers.country_code_for_region(region)}"
 
 
+def label(value: str, field: str = "label") -> str:
+    """What tells somebody from another of the same name, or nothing. Raises `InvalidInput`."""
+    return _line(value, field, MAX_LABEL, "") if value.strip() else ""
+
+
 def participant(
-    who: str, address: str, number: str, *, region: str, suffix: str = "", prefixes: Sequence[str] = ("+",)
+    who: str,
+    address: str,
+    number: str,
+    of: str = "",
+    *,
+    region: str,
+    suffix: str = "",
+    prefixes: Sequence[str] = ("+",),
 ) -> ParticipantDraft:
-    """One person to invite. `suffix` is put after the field names in errors."""
+    """One person to invite; `of` is the label. `suffix` is put after the field names in errors."""
     return ParticipantDraft(
         name(who, f"name{suffix}"),
         email(address, f"email{suffix}"),
         mobile(number, region, f"mobile{suffix}", prefixes),
+        label(of, f"label{suffix}"),
     )
 
 
 def parse_meeting(
     form: Mapping[str, str],
-    participants: Sequence[tuple[str, str, str]],
+    participants: Sequence[Sequence[str]],
     *,
     region: str,
     now: datetime,
@@ -88,10 +102,13 @@ def parse_meeting(
     check_count(len(rows))
     people = tuple(participant(*row, region=region, suffix=f"-{i}", prefixes=prefixes) for i, row in rows)
     seen: set[str] = set()
+    names: list[str] = []
     for (index, _), person in zip(rows, people, strict=True):
         if person.email.casefold() in seen:
             raise InvalidInput(f"email-{index}", "This address is already in the list.")
         seen.add(person.email.casefold())
+        check_name(person, names, f"label-{index}")
+        names.append(person.shown_name)
     starts_at = _start(form.get("date", ""), form.get("time", ""), form.get("time_zone", ""))
     minutes = _minutes(form.get("minutes", ""))
     if starts_at + timedelta(minutes=minutes) <= now:
@@ -108,6 +125,16 @@ def parse_meeting(
         sensitivity=sensitivity_class(form.get("sensitivity", "")).name,
         participants=people,
     )
+
+
+def check_name(person: ParticipantDraft, others: Iterable[str], field: str = "label") -> None:
+    """Raise `InvalidInput` if somebody else is shown under the same name."""
+    if _alike(person.shown_name) in map(_alike, others):
+        raise InvalidInput(field, "Two people have this name. Write what tells them apart, such as a department.")
+
+
+def _alike(name: str) -> str:
+    return unicodedata.normalize("NFKC", name).casefold()
 
 
 def check_count(participants: int) -> None:

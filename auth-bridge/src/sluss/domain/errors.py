@@ -1,5 +1,10 @@
 """The errors people can meet. Each knows its HTTP status and a message key that may be shown to anyone."""
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sluss.domain.meetings import PersonWaiting
+
 
 class SlussError(Exception):
     """Root of all expected errors. `public` is safe to show; `detail` is for the log."""
@@ -65,6 +70,19 @@ class NotOpen(SlussError):
 
     status = 409
     public = "The meeting is not open."
+
+
+class Waiting(SlussError):
+    """Verified, and the organiser is not inside yet."""
+
+    status = 409
+    public = "The organiser has not come yet. You will be let in as soon as they are here."
+
+    def __init__(self, detail: str = "", *, verification_id: str = "") -> None:
+        super().__init__(detail)
+        self.verification_id = verification_id
+        self.others: tuple[PersonWaiting, ...] = ()
+        """Who else waits, if the class shows it."""
 
 
 class Forbidden(SlussError):

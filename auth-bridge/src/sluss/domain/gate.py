@@ -17,6 +17,7 @@ class Refusal(StrEnum):
     WITHDRAWN = "withdrawn"
     NOT_OPEN = "not-open"
     NOT_KNOWN = "not-known"
+    DEVICES = "devices"
     UNAVAILABLE = "unavailable"
 
 

@@ -38,6 +38,11 @@ class Delivery(StrEnum):
     FAILED = "failed"
 
 
+def shown_name(name: str, label: str) -> str:
+    """A name with its label, if there is one: `Anna Lindberg (Ekonomi)`."""
+    return f"{name} ({label})" if label else name
+
+
 @dataclass(frozen=True, slots=True)
 class Organiser:
     """A member of staff who may create meetings, or an auditor, who may not, but sees who attended any."""
@@ -55,6 +60,13 @@ class ParticipantDraft:
     name: str
     email: str
     mobile: str
+    label: str = ""
+    """What tells this person from another of the same name."""
+
+    @property
+    def shown_name(self) -> str:
+        """The name as everybody sees it."""
+        return shown_name(self.name, self.label)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +150,22 @@ class Invitation:
     state: InvitationState
     username: str
     """The person's XMPP user name in this meeting; stable, says nothing."""
+    label: str = ""
+    """The organiser's, to tell this person from another of the same name."""
+
+    @property
+    def shown_name(self) -> str:
+        """The name as everybody sees it."""
+        return shown_name(self.name, self.label)
+
+
+@dataclass(frozen=True, slots=True)
+class PersonWaiting:
+    """Somebody verified who waits for the organiser."""
+
+    invitation_id: str
+    name: str
+    method: Method
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +205,8 @@ class MeetingView:
     participants: tuple[InvitationStatus, ...]
     here: tuple[PersonHere, ...]
     open: bool
+    waiting: tuple[PersonWaiting, ...]
+    """Who has verified and is waiting for the organiser."""
     sms_stopped: tuple[Lock, ...]
     """Why no code goes out to anybody, if none does."""
 
@@ -191,7 +221,9 @@ class InvitationView:
     open: bool
     """Whether the meeting's door is open now."""
     may_enter: bool
-    """Whether a ticket can be had now without another verification."""
+    """Whether a ticket can be had now, or when the organiser is there, without another verification."""
+    waiting: bool
+    """Whether that is when the organiser is there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Sensitivity classes: which methods open a meeting, how fresh, and with how long a grace."""
+"""Sensitivity classes: which methods open a meeting, how fresh, with how long a grace, and who waits for whom."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,6 +19,12 @@ class SensitivityClass:
     """A `join` verification opens the door for this long."""
     grace: timedelta
     """After a dropped connection, for so long a new ticket needs no new verification."""
+    waiting_room: bool
+    """Whether participants wait until the organiser is inside."""
+    waiting_shows_verified: bool
+    """Whether those who wait see who else has verified and waits."""
+    devices: int
+    """On so many at once may one person be inside."""
     keeps_origin: bool
     """Whether the attendance says from which network each person came."""
     retention: timedelta
@@ -26,16 +32,49 @@ class SensitivityClass:
 
 
 _FRESH, _GRACE = timedelta(minutes=5), timedelta(seconds=120)
-_QUARTER, _MONTH, _WEEK = timedelta(days=90), timedelta(days=30), timedelta(days=7)
 
 CLASSES: dict[str, SensitivityClass] = {
     c.name: c
     for c in (
-        SensitivityClass("internal", frozenset({Method.SMS, Method.TOTP}), _FRESH, _GRACE, True, _QUARTER),
-        SensitivityClass("confidential", frozenset({Method.TOTP}), _FRESH, _GRACE, False, _MONTH),
-        SensitivityClass("secret", frozenset(), _FRESH, timedelta(0), False, _WEEK),
+        SensitivityClass(
+            "internal",
+            frozenset({Method.SMS, Method.TOTP}),
+            _FRESH,
+            _GRACE,
+            waiting_room=False,
+            waiting_shows_verified=True,
+            devices=2,
+            keeps_origin=True,
+            retention=timedelta(days=90),
+        ),
+        SensitivityClass(
+            "confidential",
+            frozenset({Method.TOTP}),
+            _FRESH,
+            _GRACE,
+            waiting_room=True,
+            waiting_shows_verified=True,
+            devices=1,
+            keeps_origin=False,
+            retention=timedelta(days=30),
+        ),
+        SensitivityClass(
+            "secret",
+            frozenset(),
+            _FRESH,
+            timedelta(0),
+            waiting_room=True,
+            waiting_shows_verified=False,
+            devices=1,
+            keeps_origin=False,
+            retention=timedelta(days=7),
+        ),
     )
 }
+WAITING_ALIVE = timedelta(seconds=60)
+"""Who waits and was heard of within this keeps the verification to enter."""
+WAITING_HEARD = timedelta(seconds=15)
+"""Who was heard of within this is shown as waiting."""
 VIEW_FRESH = timedelta(hours=12)
 """How long a `view` verification shows the invitation in the browser that made it."""
 

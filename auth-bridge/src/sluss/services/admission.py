@@ -1,7 +1,7 @@
 """The gate's rules: who is this, may they enter, who is inside. Every answer that is not a clear yes is a no."""
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
@@ -9,7 +9,7 @@ import structlog
 from sluss.domain.assurance import ASSURANCE
 from sluss.domain.attendance import coarse_origin
 from sluss.domain.audit import NOBODY, SYSTEM, Action, Outcome
-from sluss.domain.errors import GateUnavailable, NotVerified, SlussError
+from sluss.domain.errors import GateUnavailable, NotVerified, SlussError, Waiting
 from sluss.domain.gate import Change, Door, GateEvent, Occupant, OccupantKind, Refusal, Stage, Verdict
 from sluss.domain.meetings import Invitation, InvitationState, Meeting, PersonHere
 from sluss.domain.policy import sensitivity_class
@@ -22,6 +22,8 @@ from sluss.services.tickets import AUDIENCE
 from sluss.store.database import Transaction
 from sluss.store.door import TicketRecord
 
+COMING = timedelta(seconds=30)
+"""So long after using a ticket somebody counts as a device before they are inside."""
 _log = structlog.get_logger()
 
 
@@ -50,6 +52,8 @@ class Admission:
             if isinstance(checked, Refusal):
                 return checked
             invitation, meeting = checked
+            if self._too_many_devices(tx, ticket, meeting, now):
+                return Refusal.DEVICES
             network = coarse_origin(address) if sensitivity_class(meeting.sensitivity).keeps_origin else ""
             again = tx.tickets.by_session(session) is not None
             return Refusal.USED if again or not tx.tickets.use(ticket.jti, session, now, network) else invitation
@@ -100,7 +104,7 @@ class Admission:
             return Verdict(
                 allow=True,
                 session=session,
-                name=invitation.name,
+                name=invitation.shown_name,
                 role=invitation.role,
                 method=method,
                 acr=acr,
@@ -124,7 +128,16 @@ class Admission:
             return checked
         if _username(occupant) != checked[0].username:
             return Refusal.NOT_KNOWN
+        if self._too_many_devices(tx, ticket, checked[1], now):
+            return Refusal.DEVICES
         return Refusal.USED if ticket.admitted else checked[0]
+
+    @staticmethod
+    def _too_many_devices(tx: Transaction, ticket: TicketRecord, meeting: Meeting, now: datetime) -> bool:
+        """Whether its bearer is on as many other devices as the class allows. A device is a browser: whoever comes back
+        in one, because the connection dropped and nobody has noticed yet, is not one more.
+        """
+        return tx.tickets.other_browsers(ticket, now - COMING) >= sensitivity_class(meeting.sensitivity).devices
 
     async def _admit_focus(self, session: str, room: str) -> Verdict:
         """Jitsi's focus may be where a meeting is open. That it is the focus, Prosody has checked by its password."""
@@ -205,13 +218,15 @@ class Admission:
                 self._record(tx, Action.ENTERED, tx.tickets.by_session(session), session, reason="roll-call")
 
     async def here_for_participant(self, link: str, session: str) -> list[PersonHere]:
-        """Who is inside, for somebody who is inside too or could be now. Raises `NotVerified`."""
+        """Who is inside, for somebody who is inside too or could be now. Raises `NotVerified`, `Waiting`."""
         now = self._g.clock()
 
         def work(tx: Transaction) -> list[PersonHere] | SlussError:
             view = self._participation.look_in(tx, link, session, now)
             if view is None or not view.may_enter:
                 return NotVerified("not verified to join")
+            if view.waiting:
+                return Waiting("the organiser is not inside")
             return tx.attendance.here(view.meeting.id)
 
         return await self._g.store.run(work)

@@ -10,7 +10,7 @@ from sluss.delivery import texts
 from sluss.delivery.worker import MAIL, SMS
 from sluss.domain.assurance import Method
 from sluss.domain.audit import Action
-from sluss.domain.drafts import check_count
+from sluss.domain.drafts import check_count, check_name
 from sluss.domain.errors import InvalidInput, NotFound, SlussError
 from sluss.domain.gate import Door, Role
 from sluss.domain.limits import Lock, LockKind, SmsRules, longest
@@ -25,7 +25,7 @@ from sluss.domain.meetings import (
     Organiser,
     ParticipantDraft,
 )
-from sluss.domain.policy import SensitivityClass, open_classes
+from sluss.domain.policy import WAITING_HEARD, SensitivityClass, open_classes
 from sluss.services import audit, limits
 from sluss.services.common import Ground, new_id, new_link
 from sluss.services.expel import expel
@@ -98,19 +98,20 @@ class Meetings:
             here = tuple(tx.attendance.here(meeting.id))
             inside = {person.invitation_id for person in here}
             owners = self._owners(tx, meeting.id)
-            waiting = limits.locks(tx, [meeting.id, *chain.from_iterable(owners.values())], now)
+            locked = limits.locks(tx, [meeting.id, *chain.from_iterable(owners.values())], now)
             statuses = tuple(
                 _status(
                     tx,
                     invitation,
                     here=invitation.id in inside,
-                    locks=longest(lock for owner in owners[invitation.id] for lock in waiting.get(owner, ())),
+                    locks=longest(lock for owner in owners[invitation.id] for lock in locked.get(owner, ())),
                 )
                 for invitation in tx.invitations.participants(meeting.id)
             )
             day = sms_day_opens(tx, self._g.sms, now)
-            stopped = waiting.get(meeting.id, ()) + ((Lock(LockKind.DAY, day),) if day else ())
-            return MeetingView(meeting, statuses, here, meeting.is_open(now), stopped)
+            stopped = locked.get(meeting.id, ()) + ((Lock(LockKind.DAY, day),) if day else ())
+            waiting = tuple(tx.invitations.waiting(meeting.id, now - WAITING_HEARD)) if meeting.is_open(now) else ()
+            return MeetingView(meeting, statuses, here, meeting.is_open(now), waiting, stopped)
 
         return await self._g.store.run(work)
 
@@ -127,6 +128,7 @@ class Meetings:
             for other in others:
                 if other.state is InvitationState.LIVE and other.email.casefold() == person.email.casefold():
                     return InvalidInput("email", "This address is already in the list.")
+            check_name(person, [other.shown_name for other in others])
             self._invite(tx, meeting, person, now)
             return None
 
@@ -300,6 +302,7 @@ def _invitation(meeting: Meeting, person: ParticipantDraft, role: Role) -> Invit
         # "p-" first: Jitsi's client builds a person's nick from eight hexadecimal digits if a user name begins with
         # them, and two devices of one person would then share it.
         f"p-{new_id()}",
+        person.label,
     )
 
 

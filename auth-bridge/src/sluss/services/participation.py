@@ -14,7 +14,7 @@ from sluss.delivery import texts
 from sluss.delivery.worker import MAIL, NOTHING, SMS
 from sluss.domain.assurance import ASSURANCE, Method, Purpose
 from sluss.domain.audit import NOBODY, Action, Outcome
-from sluss.domain.errors import GateUnavailable, NotVerified, SlussError, TooManyTries
+from sluss.domain.errors import GateUnavailable, NotVerified, SlussError, TooManyTries, Waiting
 from sluss.domain.freshness import is_fresh
 from sluss.domain.gate import Door
 from sluss.domain.limits import (
@@ -216,8 +216,9 @@ class Participation:
         invitation, meeting = found
         organiser = tx.organisers.by_id(meeting.organiser_id).organiser
         basis = ticket_basis(tx, invitation, meeting, self._g.session_hash(session), now)
-        may_enter = not isinstance(basis, SlussError)
-        return InvitationView(invitation, meeting, organiser.name, meeting.is_open(now), may_enter)
+        waiting = isinstance(basis, Waiting)
+        may_enter = waiting or not isinstance(basis, SlussError)
+        return InvitationView(invitation, meeting, organiser.name, meeting.is_open(now), may_enter, waiting)
 
     def _verified(self, tx: Transaction, link: str, session: str, now: datetime) -> tuple[Invitation, Meeting] | None:
         """The live invitation behind a link that this browser may see, because of a verification for either purpose."""

@@ -7,12 +7,12 @@ import structlog
 
 from sluss.domain.assurance import AMR, ASSURANCE, Method, Purpose
 from sluss.domain.audit import Action, Outcome
-from sluss.domain.errors import NotFound, NotOpen, NotVerified, SlussError, TooManyTries
+from sluss.domain.errors import NotFound, NotOpen, NotVerified, SlussError, TooManyTries, Waiting
 from sluss.domain.freshness import is_fresh
 from sluss.domain.gate import Role
 from sluss.domain.limits import DOOR_SESSION
 from sluss.domain.meetings import Invitation, InvitationState, Meeting, Ticket
-from sluss.domain.policy import sensitivity_class
+from sluss.domain.policy import WAITING_ALIVE, WAITING_HEARD, SensitivityClass, sensitivity_class
 from sluss.keyring.tickets import TicketKeys
 from sluss.services import audit, limits
 from sluss.services.common import Ground, new_id
@@ -45,7 +45,7 @@ class Tickets:
         self._organisers = organisers
 
     async def for_participant(self, link: str, session: str) -> Ticket:
-        """A ticket for the person behind a link. Raises `NotVerified`; `NotOpen` only to who has verified."""
+        """A ticket for the person behind a link. Raises `NotVerified`; `NotOpen`, `Waiting` to who has verified."""
         now, jti = self._g.clock(), new_id()
 
         def work(tx: Transaction) -> tuple[Invitation, Meeting, Verification] | SlussError:
@@ -148,6 +148,11 @@ class Tickets:
         if meeting is None:
             return NotFound("no such meeting")
         verification = ticket_basis(tx, invitation, meeting, self._g.session_hash(session), now)
+        if isinstance(verification, Waiting):
+            tx.verifications.wait(verification.verification_id, now)
+            if sensitivity_class(meeting.sensitivity).waiting_shows_verified:
+                waiting = tx.invitations.waiting(meeting.id, now - WAITING_HEARD)
+                verification.others = tuple(one for one in waiting if one.invitation_id != invitation.id)
         if isinstance(verification, SlussError):
             return verification
         tx.tickets.kill_unused(verification.id)
@@ -184,7 +189,7 @@ class Tickets:
             "context": {
                 "user": {
                     "id": invitation.username,
-                    "name": invitation.name,
+                    "name": invitation.shown_name,
                     "moderator": invitation.role is Role.ORGANISER,
                 },
                 "features": dict.fromkeys(_FEATURES, False),
@@ -200,7 +205,9 @@ def ticket_basis(
     """The verification on which a ticket can be given now, or why there is none (invariant 2).
 
     It must be for this invitation, for `join`, from this browser, by a method of the class, and fresh; after that it
-    lasts while the person is inside and for the class's grace after the connection dropped.
+    lasts while the person is inside, while they wait for the organiser, and for the class's grace after the connection
+    dropped. `Waiting` if only the organiser is missing: that is asked before a ticket is given, and not again at the
+    door, for a ticket lives a minute and the organiser was inside when it was made.
     """
     if invitation.state is not InvitationState.LIVE:
         return NotVerified("the invitation is closed")
@@ -213,11 +220,23 @@ def ticket_basis(
     policy = sensitivity_class(meeting.sensitivity)
     if invitation.role is Role.PARTICIPANT and verification.method not in policy.accepted:
         return NotVerified("method not accepted for this class")
+    if not _lasts(tx, verification, policy, now):
+        return NotVerified("the join verification is too old")
+    if policy.waiting_room and invitation.role is Role.PARTICIPANT:
+        own = tx.invitations.organisers_own(meeting.id)
+        if own is None or not tx.attendance.is_inside(own.id):
+            return Waiting("the organiser is not inside", verification_id=verification.id)
+    return verification
+
+
+def _lasts(tx: Transaction, verification: Verification, policy: SensitivityClass, now: datetime) -> bool:
+    """Whether a join verification is good for a ticket now, or once the organiser is there."""
     reusable = bool(policy.grace)
-    if is_fresh(verification.verified_at, now, policy.fresh) and (reusable or not tx.tickets.issued(verification.id)):
-        return verification
-    if reusable:
-        inside, last_left = tx.attendance.presence(verification.id)
-        if inside or (last_left is not None and is_fresh(last_left, now, policy.grace)):
-            return verification
-    return NotVerified("the join verification is too old")
+    waited = verification.waited_at is not None and is_fresh(verification.waited_at, now, WAITING_ALIVE)
+    fresh = is_fresh(verification.verified_at, now, policy.fresh)
+    if (fresh or waited) and (reusable or not tx.tickets.issued(verification.id)):
+        return True
+    if not reusable:
+        return False
+    inside, last_left = tx.attendance.presence(verification.id)
+    return inside or (last_left is not None and is_fresh(last_left, now, policy.grace))

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from sluss.domain.assurance import ASSURANCE, Method
 from sluss.domain.attendance import Presence
 from sluss.domain.gate import GateEvent, Occupant, Role
-from sluss.domain.meetings import InvitationState, PersonHere
+from sluss.domain.meetings import InvitationState, PersonHere, shown_name
 from sluss.store.rows import instant, instant_or_none, seconds
 from sluss.store.schema import attendance, gate_epochs, invitations, tickets, verifications
 from sluss.store.sealing import Sealer
@@ -38,6 +38,18 @@ _USED_FOR = (
     select(tickets.c.jti, tickets.c.origin, verifications.c.method)
     .join_from(tickets, verifications)
     .where(tickets.c.gate_session == bindparam("session"))
+)
+_OTHER_BROWSERS = (
+    select(func.count(verifications.c.session_hash.distinct()))
+    .join_from(tickets, verifications)
+    .outerjoin(attendance, attendance.c.gate_session == tickets.c.gate_session)
+    .where(
+        tickets.c.invitation_id == bindparam("invitation"),
+        tickets.c.dead.is_(False),
+        verifications.c.session_hash
+        != select(verifications.c.session_hash).where(verifications.c.id == bindparam("mine")).scalar_subquery(),
+        attendance.c.open | (attendance.c.gate_session.is_(None) & (tickets.c.used_at > bindparam("since"))),
+    )
 )
 _ENTER = insert(attendance)
 _RECORD = select(attendance.c.record).where(attendance.c.gate_session == bindparam("session"))
@@ -97,6 +109,11 @@ class TicketRepository:
     def admit(self, jti: str, now: datetime) -> None:
         """Note that its bearer was let in."""
         self._c.execute(_ADMIT, {"ticket": jti, "now": seconds(now)})
+
+    def other_browsers(self, ticket: TicketRecord, since: datetime) -> int:
+        """In how many other browsers its bearer is inside, or has used a ticket since then and not come in yet."""
+        wanted = {"invitation": ticket.invitation_id, "mine": ticket.verification_id, "since": seconds(since)}
+        return self._c.execute(_OTHER_BROWSERS, wanted).scalar_one()
 
     def issued(self, verification_id: str) -> int:
         """How many tickets a verification has brought."""
@@ -254,18 +271,35 @@ class AttendanceRepository:
         )
         return [(row.room, row.username) for row in self._c.execute(query)]
 
+    def is_inside(self, invitation_id: str) -> bool:
+        """Whether this person is inside now."""
+        query = select(attendance.c.gate_session).where(attendance.c.invitation_id == invitation_id, attendance.c.open)
+        return self._c.execute(query.limit(1)).first() is not None
+
     def here(self, meeting_id: str) -> list[PersonHere]:
-        """Who is inside a meeting now, each person once, in the order they came."""
+        """Who is inside a meeting now, each person once, in the order they came. A device is a browser."""
         inside: dict[str, list[_Record]] = {}
         for invitation_id, record in self._records((invitations.c.meeting_id == meeting_id) & attendance.c.open):
             inside.setdefault(invitation_id, []).append(record)
-        query = select(invitations.c.id, invitations.c.name, invitations.c.role)
+        browsers = (
+            select(attendance.c.invitation_id, func.count(verifications.c.session_hash.distinct()).label("n"))
+            .join(tickets, tickets.c.gate_session == attendance.c.gate_session)
+            .join(verifications, verifications.c.id == tickets.c.verification_id)
+            .where(attendance.c.open, attendance.c.invitation_id.in_(inside))
+            .group_by(attendance.c.invitation_id)
+            .subquery()
+        )
+        query = select(
+            invitations.c.id, invitations.c.name, invitations.c.label, invitations.c.role, browsers.c.n
+        ).join(browsers, browsers.c.invitation_id == invitations.c.id)
         here = []
-        for row in self._c.execute(query.where(invitations.c.id.in_(inside))):
+        for row in self._c.execute(query):
             records, name = inside[row.id], self._sealer.open(row.name, "invitations.name", row.id)
+            label = self._sealer.open(row.label, "invitations.label", row.id) if row.label else ""
             method, since = Method(max(r.method for r in records)), instant(min(r.entered_at for r in records))
             acr = ASSURANCE[method].value
-            here.append(PersonHere(row.id, name, Role(row.role), method, acr, since, len(records)))
+            shown = shown_name(name, label)
+            here.append(PersonHere(row.id, shown, Role(row.role), method, acr, since, row.n))
         return sorted(here, key=lambda person: person.entered_at)
 
     def of(self, meeting_id: str) -> list[Presence]:

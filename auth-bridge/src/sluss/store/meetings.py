@@ -2,14 +2,36 @@
 
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, insert, literal_column, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    RowMapping,
+    bindparam,
+    exists,
+    func,
+    insert,
+    literal_column,
+    select,
+    update,
+)
 
+from sluss.domain.assurance import Method
 from sluss.domain.gate import Role
-from sluss.domain.meetings import Answer, Invitation, InvitationState, Meeting, MeetingOnRecord
+from sluss.domain.meetings import (
+    Answer,
+    Invitation,
+    InvitationState,
+    Meeting,
+    MeetingOnRecord,
+    PersonWaiting,
+    shown_name,
+)
 from sluss.store.rows import instant, instant_or_none, seconds
-from sluss.store.schema import invitations, meetings
+from sluss.store.schema import attendance, invitations, meetings, verifications
 from sluss.store.sealing import Sealer
 
+_LABEL = "invitations.label"
 _MEETING = select(meetings).where(meetings.c.id == bindparam("id"))
 _INVITATION = select(invitations).where(invitations.c.id == bindparam("id"))
 
@@ -109,6 +131,7 @@ class InvitationRepository:
                 name=self._sealer.seal(invitation.name, "invitations.name", invitation.id),
                 email=self._sealer.seal(invitation.email, "invitations.email", invitation.id),
                 mobile=self._sealer.seal(invitation.mobile, "invitations.mobile", invitation.id),
+                label=self._sealer.seal(invitation.label, _LABEL, invitation.id) if invitation.label else None,
                 link_hash=link_hash,
                 answer=invitation.answer.value,
                 state=invitation.state.value,
@@ -145,6 +168,24 @@ class InvitationRepository:
         )
         return [self._invitation(row) for row in self._c.execute(query)]
 
+    def waiting(self, meeting_id: str, since: datetime) -> list[PersonWaiting]:
+        """Whose verification was heard of waiting since then and who is not inside, in the order they verified."""
+        query = (
+            select(
+                invitations.c.id, invitations.c.name, invitations.c.label, func.max(verifications.c.method).label("how")
+            )
+            .join(verifications)
+            .where(invitations.c.meeting_id == meeting_id, invitations.c.state == InvitationState.LIVE.value)
+            .where(verifications.c.session_hash != "", verifications.c.waited_at > seconds(since))
+            .where(~exists().where(attendance.c.invitation_id == invitations.c.id, attendance.c.open))
+            .group_by(invitations.c.id)
+            .order_by(func.min(verifications.c.verified_at))
+        )
+        return [
+            PersonWaiting(row.id, shown_name(*self._names(row._mapping)), Method(row.how))
+            for row in self._c.execute(query)
+        ]
+
     def link_hashes(self, meeting_id: str) -> dict[str, str]:
         """The hash of each participant's personal link, by invitation."""
         query = select(invitations.c.id, invitations.c.link_hash).where(
@@ -174,16 +215,23 @@ class InvitationRepository:
         row = self._c.execute(select(invitations).where(condition)).one_or_none()
         return self._invitation(row) if row else None
 
+    def _names(self, r: RowMapping) -> tuple[str, str]:
+        """Name and label."""
+        label = self._sealer.open(r["label"], _LABEL, r["id"]) if r["label"] else ""
+        return self._sealer.open(r["name"], "invitations.name", r["id"]), label
+
     def _invitation(self, row: Row[tuple[object, ...]]) -> Invitation:
         r = row._mapping
+        name, label = self._names(row._mapping)
         return Invitation(
             r["id"],
             r["meeting_id"],
             Role(r["role"]),
-            self._sealer.open(r["name"], "invitations.name", r["id"]),
+            name,
             self._sealer.open(r["email"], "invitations.email", r["id"]),
             self._sealer.open(r["mobile"], "invitations.mobile", r["id"]),
             Answer(r["answer"]),
             InvitationState(r["state"]),
             r["username"],
+            label,
         )

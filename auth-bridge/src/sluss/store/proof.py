@@ -8,7 +8,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from sluss.domain.assurance import Method, Purpose
 from sluss.domain.freshness import LEEWAY
-from sluss.store.rows import instant, seconds
+from sluss.store.rows import instant, instant_or_none, seconds
 from sluss.store.schema import challenges, invitations, verifications
 
 _BY_ID = select(verifications).where(verifications.c.id == bindparam("id"))
@@ -76,6 +76,8 @@ class Verification:
     method: Method
     subject: str
     verified_at: datetime
+    waited_at: datetime | None = None
+    """When the person was last heard of, waiting for the organiser."""
 
 
 class VerificationRepository:
@@ -131,6 +133,12 @@ class VerificationRepository:
             update(verifications).where(verifications.c.invitation_id == invitation_id).values(session_hash="")
         )
 
+    def wait(self, verification_id: str, now: datetime) -> None:
+        """Note that the person is heard of, and waits."""
+        self._c.execute(
+            update(verifications).where(verifications.c.id == verification_id).values(waited_at=seconds(now))
+        )
+
     def _first(self, condition: ColumnElement[bool]) -> Verification | None:
         query = select(verifications).where(condition).order_by(verifications.c.verified_at.desc()).limit(1)
         row = self._c.execute(query).one_or_none()
@@ -139,4 +147,11 @@ class VerificationRepository:
     @staticmethod
     def _verification(row: Row[tuple[object, ...]]) -> Verification:
         r = row._mapping
-        return Verification(r["id"], r["invitation_id"], Method(r["method"]), r["subject"], instant(r["verified_at"]))
+        return Verification(
+            r["id"],
+            r["invitation_id"],
+            Method(r["method"]),
+            r["subject"],
+            instant(r["verified_at"]),
+            instant_or_none(r["waited_at"]),
+        )

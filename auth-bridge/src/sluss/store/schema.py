@@ -17,7 +17,7 @@ from sqlalchemy import (
     Table,
 )
 
-REVISION = "0004"
+REVISION = "0005"
 """The migration this code is written for."""
 
 metadata = MetaData(
@@ -109,6 +109,7 @@ invitations = Table(
     Column("name", LargeBinary, nullable=False),
     Column("email", LargeBinary, nullable=False),
     Column("mobile", LargeBinary, nullable=False),
+    Column("label", LargeBinary),  # null: none
     Column("link_hash", String, unique=True),  # null for the organiser, who has no link
     Column("answer", String, nullable=False),
     Column("state", String, nullable=False),
@@ -141,6 +142,7 @@ verifications = Table(
     Column("method", String, nullable=False),
     Column("subject", String, nullable=False),  # keyed hash of who it was: this phone, this authenticator
     Column("verified_at", Integer, nullable=False),
+    Column("waited_at", Integer),  # when the person was last heard of, waiting for the organiser
 )
 
 tickets = Table(

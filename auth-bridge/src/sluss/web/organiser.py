@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from functools import cache
+from itertools import zip_longest
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -48,7 +49,7 @@ LOCK_TEXTS = {
     LockKind.MEETING: N_("This meeting has used up its codes by SMS. No more are sent for now."),
     LockKind.DAY: N_("The organisation has used up its SMS of 24 hours. No codes are sent to anybody for now."),
 }
-PARTICIPANT_FIELDS = ("name", "email", "mobile")
+PARTICIPANT_FIELDS = ("name", "email", "mobile", "label")
 EMPTY_ROWS = 3
 _REGIONS = ("Africa", "America", "Antarctica", "Arctic", "Asia", "Atlantic", "Australia", "Europe", "Indian", "Pacific")
 DEFAULT_ZONE = "Europe/Stockholm"
@@ -166,8 +167,8 @@ async def new_meeting_form(request: web.Request) -> web.StreamResponse:
 async def new_meeting(request: web.Request) -> web.StreamResponse:
     """POST /meetings/new: save the meeting and send the invitations, or show what to mend."""
     form = await read_form(request)
-    names, emails, mobiles = (form.getall(f"participant_{name}", []) for name in PARTICIPANT_FIELDS)
-    people = list(zip(names, emails, mobiles, strict=False))
+    columns = (form.getall(f"participant_{name}", []) for name in PARTICIPANT_FIELDS)
+    people = list(zip_longest(*columns, fillvalue=""))
     try:
         settings, now = request.app[SETTINGS], request.app[CLOCK]()
         draft = drafts.parse_meeting(
@@ -182,11 +183,11 @@ async def new_meeting(request: web.Request) -> web.StreamResponse:
 def _new_meeting_page(
     request: web.Request,
     typed: Mapping[str, str],
-    people: list[tuple[str, str, str]],
+    people: list[tuple[str, ...]],
     problem: SlussError | None = None,
 ) -> web.StreamResponse:
     classes = [(c.name, *CLASS_TEXTS[c.name]) for c in request.app[SERVICES].meetings.classes()]
-    rows = people + [("", "", "")] * (EMPTY_ROWS - len(people))
+    rows = people + [("",) * len(PARTICIPANT_FIELDS)] * (EMPTY_ROWS - len(people))
     return render(
         request,
         "meeting_new.html",
@@ -224,6 +225,7 @@ def _status(view: MeetingView, now: datetime) -> dict[str, Any]:
         "invited": invited,
         "here": {p.invitation_id: p for p in view.here},
         "class_name": CLASS_TEXTS[view.meeting.sensitivity][0],
+        "waiting": {p.invitation_id for p in view.waiting},
         "states": InvitationState,
         "lock_texts": LOCK_TEXTS,
         "now": now,
@@ -236,9 +238,8 @@ async def invite(request: web.Request) -> web.StreamResponse:
     form = await read_form(request)
     meeting_id = request.match_info["meeting"]
     try:
-        who, address, number = (form.get(name, "") for name in PARTICIPANT_FIELDS)
-        settings = request.app[SETTINGS]
-        draft = drafts.participant(who, address, number, region=settings.default_region, prefixes=settings.sms_prefixes)
+        typed, settings = (form.get(name, "") for name in PARTICIPANT_FIELDS), request.app[SETTINGS]
+        draft = drafts.participant(*typed, region=settings.default_region, prefixes=settings.sms_prefixes)
         await request.app[SERVICES].meetings.invite(request[ORGANISER], meeting_id, draft)
     except InvalidInput as error:
         return await _meeting_page(request, error, form)

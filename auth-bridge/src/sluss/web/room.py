@@ -1,12 +1,14 @@
 """The room page, for participants and organisers: it holds no ticket, its script asks for one."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web
 
 from sluss.domain.assurance import Method
+from sluss.domain.errors import Waiting
 from sluss.domain.gate import Refusal, Role
-from sluss.domain.meetings import PersonHere, Ticket
+from sluss.domain.meetings import PersonHere, PersonWaiting, Ticket
 from sluss.web.context import ORGANISER, SERVICES, SESSION, SETTINGS
 from sluss.web.pages import N_, Texts, render, texts
 from sluss.web.participant import link_path
@@ -21,6 +23,7 @@ REFUSAL_TEXTS = {
     Refusal.WITHDRAWN: N_("You are no longer invited to this meeting."),
     Refusal.NOT_OPEN: N_("The meeting is not open."),
     Refusal.NOT_KNOWN: N_("The door does not know you. Try again from this page."),
+    Refusal.DEVICES: N_("You are in this meeting on another device. Leave it there first, then try again."),
     Refusal.UNAVAILABLE: N_(
         "The door service is not answering. People already inside stay; nobody new gets in. Try again in a while."
     ),
@@ -40,6 +43,7 @@ SCRIPT_TEXTS = {
     "verified": N_("verified %s"),
     "since": N_("here since %s"),
     "put-out-button": N_("Put out"),
+    "devices": N_("on %s devices"),
 }
 
 
@@ -90,7 +94,12 @@ def _room_page(
 async def participant_ticket(request: web.Request) -> web.StreamResponse:
     """POST /i/<link>/ticket: a ticket for the script of the participant's room page."""
     tickets = request.app[SERVICES].tickets
-    return _ticket(await tickets.for_participant(request.match_info["link"], request[SESSION]))
+    try:
+        return _ticket(await tickets.for_participant(request.match_info["link"], request[SESSION]))
+    except Waiting as waiting:
+        words = texts(request)
+        answer = {"error": "Waiting", "message": words.problem(waiting), "waiting": _waiting(waiting.others, words)}
+        return web.json_response(answer, status=waiting.status)
 
 
 async def organiser_ticket(request: web.Request) -> web.StreamResponse:
@@ -123,7 +132,11 @@ async def organiser_here(request: web.Request) -> web.StreamResponse:
     view = await request.app[SERVICES].meetings.view(request[ORGANISER], request.match_info["meeting"])
     words = texts(request)
     people = [_person(p, words) | {"invitation": p.invitation_id} for p in view.here]
-    return web.json_response({"people": people})
+    return web.json_response({"people": people, "waiting": _waiting(view.waiting, words)})
+
+
+def _waiting(people: Sequence[PersonWaiting], words: Texts) -> list[dict[str, str]]:
+    return [{"name": person.name, "method": words.method(person.method)} for person in people]
 
 
 def _person(person: PersonHere, words: Texts) -> dict[str, Any]:
@@ -132,4 +145,5 @@ def _person(person: PersonHere, words: Texts) -> dict[str, Any]:
         "role": person.role,
         "method": words.method(person.method),
         "entered_at": int(person.entered_at.timestamp()),
+        "devices": person.devices,
     }

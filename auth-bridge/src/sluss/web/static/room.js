@@ -12,6 +12,7 @@ const POLL_EVERY = 3000;
 
 let room = null; // what `leave` is called on
 let polling = 0;
+let waits = false; // for the organiser
 let present = new Map(); // key → person, as last shown
 
 function say(kind, text) {
@@ -28,7 +29,7 @@ async function ask(url, method = "GET") {
   if (method === "POST") headers["X-CSRF-Token"] = csrf;
   const answer = await fetch(url, { method, headers });
   const body = await answer.json();
-  if (!answer.ok) throw Object.assign(new Error(body.message), { status: answer.status });
+  if (!answer.ok) throw Object.assign(new Error(body.message), { ...body, status: answer.status });
   return body;
 }
 
@@ -44,7 +45,9 @@ function line(person) {
     : texts.since.replace("%s", clock(person.entered_at));
   item.className = "here";
   name.textContent = person.self ? `${person.name} (${texts.you})` : person.name;
-  how.textContent = [texts[`role-${person.role}`], texts[`method-${person.method}`] ?? person.method, when].join(" · ");
+  const devices = person.devices > 1 ? [texts.devices.replace("%s", person.devices)] : [];
+  const method = texts[`method-${person.method}`] ?? person.method;
+  how.textContent = [texts[`role-${person.role}`], method, when, ...devices].join(" · ");
   text.append(name, how);
   item.append(text);
   if (organiser && person.invitation && person.role !== "organiser") item.append(putOutButton(person));
@@ -69,6 +72,27 @@ function putOutButton(person) {
   return button;
 }
 
+// One person on two devices is one person.
+function folded(presences) {
+  const people = new Map();
+  for (const one of presences) {
+    const key = `${one.role} ${one.name}`;
+    const known = people.get(key);
+    if (known) people.set(key, { ...known, self: known.self || one.self, devices: known.devices + 1 });
+    else people.set(key, { ...one, key, devices: 1 });
+  }
+  return [...people.values()];
+}
+
+function showWaiting(people) {
+  byId("waiting").hidden = people.length === 0;
+  const lines = people.map((person) => `${person.name} · ${person.method}`);
+  if (lines.join("\n") === [...byId("waiters").children].map((item) => item.textContent).join("\n")) return;
+  byId("waiters").replaceChildren(
+    ...lines.map((text) => Object.assign(document.createElement("li"), { className: "here", textContent: text })),
+  );
+}
+
 function show(people) {
   const fresh = new Map(people.map((person) => [person.key, person]));
   const came = people.filter((person) => !present.has(person.key) && !person.self);
@@ -80,7 +104,7 @@ function show(people) {
     ];
     if (news.length > 0) byId("event").textContent = `${clock(Date.now() / 1000)} ${news.join(", ")}`;
   }
-  const same = came.length === 0 && went.length === 0 && present.size === fresh.size;
+  const same = people.length === present.size && people.every((p) => present.get(p.key)?.devices === p.devices);
   present = fresh;
   byId("count").textContent = `(${people.length})`;
   if (!same || byId("people").children.length === 0) byId("people").replaceChildren(...people.map(line));
@@ -90,7 +114,8 @@ async function poll() {
   clearTimeout(polling);
   if (room === null) return;
   try {
-    const { people } = await ask(hereUrl);
+    const { people, waiting } = await ask(hereUrl);
+    if (organiser && room !== null) showWaiting(waiting);
     if (room !== null) show(people.map((person) => ({ ...person, key: person.invitation ?? person.name + person.entered_at })));
   } catch {
     // The list stays as it was; the next round tries again.
@@ -120,7 +145,7 @@ function out(kind, reason = "") {
 
 function enterWithoutVideo(ticket) {
   // The organiser's list comes from the bridge, which knows whose invitation to put out; the room says when to ask.
-  const people = organiser ? () => poll() : show;
+  const people = organiser ? () => poll() : (presences) => show(folded(presences));
   let entered = false;
   room = new Room({
     ...ticket,
@@ -184,12 +209,20 @@ async function whyOut(close) {
 }
 
 async function enter() {
-  say("connecting", texts.connecting);
+  if (!waits) say("connecting", texts.connecting);
   try {
     const ticket = await ask(ticketUrl, "POST");
+    if (waits) showWaiting([]);
+    waits = false;
     (jitsi ? enterJitsi : enterWithoutVideo)(ticket);
   } catch (error) {
     if (error.status === 401 || error.status === 403) return location.replace(verify);
+    if (error.error === "Waiting") {
+      waits = true;
+      say("waiting", error.message);
+      showWaiting(error.waiting);
+    }
+    if (error.error === "Waiting" || (waits && error.status === undefined)) return setTimeout(enter, POLL_EVERY);
     say("bad", error.message || texts.lost);
     page.classList.add("over");
     byId("back").hidden = byId("again").hidden = false;
