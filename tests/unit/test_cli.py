@@ -124,7 +124,9 @@ def test_meeting_add_invites_and_prints_its_id(installed):
     arguments = ("meeting", "add", "--organiser", "eva@example.org", "--title", "Budget")
     anna = ("--participant", "Anna Lindberg, anna@example.org, 070-174 06 05")
     assert re.fullmatch(r"[0-9a-f]{32}\n", installed(*arguments, "--in", "5", *anna).stdout)
-    assert "mobile-0" in one_line(installed(*arguments, "--in", "5", "--participant", "A,a@example.org,12"), code=1)
+    wrong = installed(*arguments, "--in", "5", *anna, "--participant", "A,a@example.org,12")
+    assert "--participant number 2: " in wrong.stderr
+    assert "say either --start or --in" in installed(*arguments, "--in", "5", "--start", "2099-01-01T10:00").stderr
     stranger = ("meeting", "add", "--organiser", "nobody@example.org", "--title", "Budget", "--in", "5")
     assert "no organiser" in one_line(installed(*stranger), code=1)
 

@@ -38,7 +38,8 @@ WRONG = [
     ("listen.portal", "127.0.0.1:65536", "such as 127.0.0.1:8600"),
     ("trusted_proxies", ["everybody"], "IPv4 or IPv6"),
     ("database", "postgresql://x", "match"),
-    ("default_region", "Sweden", "match"),
+    ("default_region", "Sweden", "ISO country code"),
+    ("default_region", "XX", "ISO country code"),
     ("default_locale", "de", "must be sv or en"),
     ("log.level", "loud", "debug or info"),
     *(

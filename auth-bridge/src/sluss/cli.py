@@ -17,7 +17,7 @@ from sluss import __version__, logs
 from sluss.config import DEFAULT_PATH, Credentials, Settings, load_credentials, load_settings
 from sluss.domain import drafts
 from sluss.domain.audit import ADMIN, GENESIS, Entry, Head
-from sluss.domain.errors import ConfigError, SlussError
+from sluss.domain.errors import ConfigError, InvalidInput, SlussError
 
 if TYPE_CHECKING:
     from sluss.services import Services
@@ -182,6 +182,8 @@ def meeting_add(
 ) -> None:
     """Create a meeting for an organiser and invite its participants. Prints its id."""
     settings = load_settings(path)
+    if (start is None) == (in_minutes is None):
+        raise click.UsageError("say either --start or --in")
     rows: list[tuple[str, str, str]] = []
     for index, row in enumerate(participants):
         cells = [cell.strip() for cell in row.split(",")]
@@ -195,10 +197,9 @@ def meeting_add(
         now = utc_now()
         if in_minutes is not None:
             at = (now + timedelta(minutes=in_minutes)).astimezone(time_zone)
-        elif start:
-            at = start.astimezone(time_zone) if start.tzinfo else start
         else:
-            raise click.UsageError("say --start or --in")
+            assert start is not None  # noqa: S101 - one of the two was given
+            at = start.astimezone(time_zone) if start.tzinfo else start
         form = {
             "title": title,
             "agenda": agenda,
@@ -208,7 +209,13 @@ def meeting_add(
             "time_zone": time_zone.key,
             "sensitivity": sensitivity,
         }
-        draft = drafts.parse_meeting(form, rows, region=settings.default_region, now=now)
+        try:
+            draft = drafts.parse_meeting(form, rows, region=settings.default_region, now=now)
+        except InvalidInput as error:
+            field, _, row = error.field.partition("-")
+            option = {"sensitivity": "--class", "date": "--start", "time": "--start", "time_zone": "--time-zone"}
+            hint = f"--participant number {int(row) + 1}" if row else option.get(field, f"--{field}")
+            raise click.BadParameter(error.public, param_hint=hint) from None
         return str((await services.meetings.create(await services.organisers.by_email(email), draft)).id)
 
     click.echo(_with_services(path, work))

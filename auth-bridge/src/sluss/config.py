@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import yaml
 from msgspec import Meta, Struct, ValidationError, convert
+from phonenumbers import SUPPORTED_REGIONS
 
 from sluss.domain.drafts import country_prefix
 from sluss.domain.errors import ConfigError
@@ -73,6 +74,18 @@ class Proxy(str):
     def __new__(cls, value: str) -> Self:
         """Check and normalise."""
         return super().__new__(cls, str(ip_address(value)))
+
+
+class Region(str):
+    """A country (ISO 3166-1) whose numbering plan is known. Raises `ValueError` for anything else."""
+
+    __slots__ = ()
+
+    def __new__(cls, value: str) -> Self:
+        """Check."""
+        if value not in SUPPORTED_REGIONS:
+            raise ValueError("must be an ISO country code such as SE")
+        return super().__new__(cls, value)
 
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
@@ -158,7 +171,7 @@ class Settings(_Section, frozen=True, kw_only=True):
     jitsi: bool = False
     mail: MailSettings
     sms: HttpSms | GammuSms
-    default_region: Annotated[str, Meta(pattern=r"^[A-Z]{2}$")] = "SE"
+    default_region: Region = Region("SE")
     default_locale: Literal["sv", "en"] = "sv"
     log: LogSettings = LogSettings()
 
