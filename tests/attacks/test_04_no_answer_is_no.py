@@ -71,7 +71,7 @@ def test_portal_without_its_bridge_shows_nothing_and_comes_back(site: Site, anna
     anna.prove()
     with stopped(site, "sluss-bridge"):
         answer = Browser(site, anna.browser.session).get(anna.path)
-        assert answer.status == 502
+        assert answer.status == 503
         assert "Budget" not in answer.text
     assert "Budget" in Browser(site, anna.browser.session).get(anna.path).text
 

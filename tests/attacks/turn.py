@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import os
@@ -15,7 +16,7 @@ ALLOCATE, REFRESH, PERMISSION, BIND = 0x003, 0x004, 0x008, 0x009
 BINDING, CONNECT = 0x001, 0x00A
 COOKIE = 0x2112A442
 USERNAME, INTEGRITY, ERROR, REALM, NONCE = 0x006, 0x008, 0x009, 0x014, 0x015
-TRANSPORT, PEER, RELAYED, MAPPED, CHANNEL = 0x019, 0x012, 0x016, 0x020, 0x00C
+TRANSPORT, PEER, RELAYED, MAPPED, CHANNEL, LIFETIME = 0x019, 0x012, 0x016, 0x020, 0x00C, 0x00D
 UDP, TCP = 17, 6
 
 
@@ -51,6 +52,9 @@ class Turn:
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Give the relay back, if there is one."""
+        with contextlib.suppress(TurnError, TimeoutError):
+            self._ask(REFRESH, attribute(LIFETIME, bytes(4)))
         self._socket.close()
 
     def binding(self) -> None:

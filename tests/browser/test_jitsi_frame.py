@@ -32,7 +32,9 @@ def test_jitsi_is_in_a_frame_and_gone_from_it_when_somebody_is_withdrawn(people_
     asked = []
     anna.page.on("request", lambda request: asked.append(request.url.partition("#")[0]))
     anna.see_invitation()
-    anna.enter()  # which the double says when the gate has taken the ticket
+    anna.ask_and_type_code("Enter the meeting", "Enter the meeting")
+    # The double says so when the gate has taken the ticket.
+    expect(anna.page.locator("#status")).to_have_text("You are in the meeting.")
     expect(anna.page.frame_locator("#stage iframe").get_by_text("A double of Jitsi's page")).to_be_visible()
     assert any(url.startswith(f"{server.meet_url}/") for url in asked)
     assert not [url for url in asked if "jwt" in url or "token" in url], "a server was asked for a page with the ticket"
