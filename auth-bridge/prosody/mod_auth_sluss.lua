@@ -72,6 +72,7 @@ local function redeem(session)
 		return nil, "unavailable";
 	end
 	session.sluss.room = ticket.room;
+	session.sluss.verdict = bridge.keep(verdict);
 	set_jitsi_fields(session, ticket.room, claims);
 	return username;
 end

@@ -64,10 +64,13 @@ module:hook("presence/full", function (event)
 	elseif name ~= origin.sluss.room or nick == "focus" then
 		return refuse(event, "wrong-room"); -- Jitsi's clients obey whoever is called focus
 	end
-	local verdict, reason = bridge.ask("admit", {
-		session = origin.sluss.session, room = name, occupant = stanza.attr.from, kind = kind;
-		stage = room and "join" or "create";
-	});
+	local verdict, reason = bridge.kept(origin.sluss), nil;
+	if not verdict then
+		verdict, reason = bridge.ask("admit", {
+			session = origin.sluss.session, room = name, occupant = stanza.attr.from, kind = kind;
+			stage = room and "join" or "create", again = origin.sluss.entered and "true" or nil;
+		});
+	end
 	if origin.destroyed then return true; end
 	if not verdict then return refuse(event, reason); end
 	local attr = verdict.attr;
@@ -75,7 +78,7 @@ module:hook("presence/full", function (event)
 		if not attr.name then return refuse(event, "unavailable"); end
 		origin.sluss.person = {
 			name = attr.name;
-			verified = { xmlns = xmlns, role = attr.role, method = attr.method, acr = attr.acr, since = attr.since };
+			verified = { xmlns = xmlns, method = attr.method, since = attr.since };
 		};
 	end
 	verdicts[stanza] = { may_create = not room, owner = kind == "focus" or attr.role == "organiser" };

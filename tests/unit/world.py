@@ -20,7 +20,7 @@ from sluss.delivery.worker import OutboxWorker
 from sluss.domain.assurance import Purpose
 from sluss.domain.drafts import parse_meeting
 from sluss.domain.errors import DeliveryFailed, GateUnavailable
-from sluss.domain.gate import GateEvent, OccupantKind, Stage, Verdict
+from sluss.domain.gate import Entry, GateEvent, OccupantKind, Stage, Verdict
 from sluss.domain.limits import SmsRules
 from sluss.domain.meetings import Meeting, Organiser, Ticket
 from sluss.keyring.secrets import Hasher, audit_key, field_key
@@ -178,15 +178,13 @@ class World:
             token=token, room=room, session=session, transport="websocket", address="192.0.2.7"
         )
 
-    async def admit(self, room: str, username: str, session: str = "xmpp-1", stage: Stage = Stage.JOIN) -> Verdict:
+    async def admit(
+        self, room: str, username: str, session: str = "xmpp-1", stage: Stage = Stage.JOIN, *, again: bool = False
+    ) -> Verdict:
         """What the gate asks at the room's door."""
-        return await self.services.admission.admit(
-            session=session,
-            room=room,
-            occupant=f"{username}@{MEET}/res",
-            kind=OccupantKind.PARTICIPANT,
-            stage=stage,
-        )
+        occupant = f"{username}@{MEET}/res"
+        entry = Entry(session, room, occupant, OccupantKind.PARTICIPANT, stage, again)
+        return await self.services.admission.admit(entry)
 
     def event(self, room: str, username: str, session: str = "xmpp-1", epoch: str = "e1") -> GateEvent:
         """The next numbered event."""
@@ -204,7 +202,6 @@ class World:
         ticket = await self.ticket(link, browser, to)
         who = await self.authenticate(ticket.token, ticket.room, session)
         assert who.allow
-        assert (await self.admit(ticket.room, who.username, session)).allow
         await self.services.admission.entered(self.event(ticket.room, who.username, session))
         return who.username
 

@@ -43,6 +43,20 @@ class Stage(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Entry:
+    """What an `admit` asks: may this occupant create or join this room?"""
+
+    session: str
+    room: str
+    occupant: str
+    """Full JID of the real connection."""
+    kind: OccupantKind
+    stage: Stage
+    again: bool = False
+    """Whether this session was inside before."""
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """The answer to `authenticate` and `admit`. Made by `yes` and `no` only."""
 
@@ -53,11 +67,10 @@ class Verdict:
     name: str | None = None
     role: Role | None = None
     method: str | None = None
-    acr: str | None = None
     since: int | None = None
     """When the person was verified, Unix seconds."""
     context: dict[str, Any] = field(default_factory=dict)
-    """The ticket's claims, for the session fields that Jitsi's modules read."""
+    """Those of the ticket's claims that Jitsi's modules read."""
 
     @classmethod
     def no(cls, session: str, reason: Refusal) -> "Verdict":

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element, SubElement
 
-from sluss.domain.gate import Change, GateEvent, Occupant, OccupantKind, Stage, Verdict
+from sluss.domain.gate import Change, Entry, GateEvent, Occupant, OccupantKind, Stage, Verdict
 
 XMLNS = "urn:sluss:gate:1"
 
@@ -25,17 +25,6 @@ class Authentication:
     session: str
     transport: str
     address: str
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """An `<admit/>`: may this occupant create or join this room?"""
-
-    session: str
-    room: str
-    occupant: str
-    kind: OccupantKind
-    stage: Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +79,7 @@ def parse_admit(query: Element) -> Entry:
         occupant=_required(query, "occupant"),
         kind=kind,
         stage=stage,
+        again=query.get("again") == "true",
     )
 
 
@@ -146,7 +136,6 @@ def render_verdict(verdict: Verdict) -> Element:
         name=verdict.name,
         role=verdict.role,
         method=verdict.method,
-        acr=verdict.acr,
         since=verdict.since,
     )
     if verdict.context:

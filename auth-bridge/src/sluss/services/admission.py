@@ -1,16 +1,16 @@
 """The gate's rules: who is this, may they enter, who is inside. Every answer that is not a clear yes is a no."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
 
-from sluss.domain.assurance import ASSURANCE
+from sluss.domain.assurance import ASSURANCE, Method
 from sluss.domain.attendance import coarse_origin
 from sluss.domain.audit import NOBODY, SYSTEM, Action, Outcome
 from sluss.domain.errors import GateUnavailable, NotVerified, SlussError, Waiting
-from sluss.domain.gate import Change, Door, GateEvent, Occupant, OccupantKind, Refusal, Stage, Verdict
+from sluss.domain.gate import Change, Door, Entry, GateEvent, Occupant, OccupantKind, Refusal, Verdict
 from sluss.domain.meetings import Invitation, InvitationState, Meeting, PersonHere
 from sluss.domain.policy import sensitivity_class
 from sluss.keyring.tickets import BadTicketError, TicketExpiredError, TicketKeys
@@ -21,9 +21,12 @@ from sluss.services.participation import Participation
 from sluss.services.tickets import AUDIENCE
 from sluss.store.database import Transaction
 from sluss.store.door import TicketRecord
+from sluss.store.proof import Verification
 
 COMING = timedelta(seconds=30)
 """So long after using a ticket somebody counts as a device before they are inside."""
+_READ_BY_JITSI = ("room", "sub", "context")
+"""Claims that Prosody's modules of Jitsi look for in a session."""
 _log = structlog.get_logger()
 
 
@@ -39,11 +42,11 @@ class Admission:
         self._door = door
 
     async def authenticate(self, *, token: str, room: str, session: str, transport: str, address: str) -> Verdict:
-        """Use a ticket up for one XMPP session. Yes names the person and carries the ticket's claims."""
+        """Use a ticket up for one XMPP session. Yes names the person, and admits them if they enter at once."""
         now, origin = self._g.clock(), self._g.origin(address)
         claims, refusal = self._claims(token, room, session, now)
 
-        def use(tx: Transaction, ticket: TicketRecord | None) -> Invitation | Refusal:
+        def use(tx: Transaction, ticket: TicketRecord | None) -> Verdict | Refusal:
             if refusal is not None:
                 return refusal
             if ticket is None:
@@ -56,20 +59,21 @@ class Admission:
                 return Refusal.DEVICES
             network = coarse_origin(address) if sensitivity_class(meeting.sensitivity).keeps_origin else ""
             again = tx.tickets.by_session(session) is not None
-            return Refusal.USED if again or not tx.tickets.use(ticket.jti, session, now, network) else invitation
+            if again or not tx.tickets.use(ticket.jti, session, now, network):
+                return Refusal.USED
+            return _yes(session, invitation, tx.verifications.get(ticket.verification_id), claims)
 
-        def work(tx: Transaction) -> Invitation | Refusal:
+        def work(tx: Transaction) -> Verdict | Refusal:
             ticket = tx.tickets.get(claims["jti"]) if claims else None
             result = use(tx, ticket)
-            refused = result if isinstance(result, Refusal) else None
-            self._record(tx, Action.TICKET_USED, ticket, session, refused, transport=transport, origin=origin)
+            self._record(tx, Action.TICKET_USED, ticket, session, result, transport=transport, origin=origin)
             return result
 
-        invitation: Invitation | Refusal = await self._g.store.run(work)
-        if isinstance(invitation, Refusal):
-            return self._refuse(session, invitation, transport)
-        _log.info("ticket_used", invitation=invitation.id, ticket=claims["jti"], transport=transport, origin=origin)
-        return Verdict(allow=True, session=session, username=invitation.username, context=claims)
+        verdict: Verdict | Refusal = await self._g.store.run(work)
+        if isinstance(verdict, Refusal):
+            return self._refuse(session, verdict, transport)
+        _log.info("ticket_used", ticket=claims["jti"], gate_session=session, transport=transport, origin=origin)
+        return verdict
 
     def _claims(self, token: str, room: str, session: str, now: datetime) -> tuple[dict[str, Any], Refusal | None]:
         """What a ticket of ours says, and why it is refused, if it is: alone, or here."""
@@ -84,53 +88,38 @@ class Admission:
             return claims, Refusal.BAD_TICKET
         return claims, None if claims["room"] == room else Refusal.WRONG_ROOM
 
-    async def admit(self, *, session: str, room: str, occupant: str, kind: OccupantKind, stage: Stage) -> Verdict:
-        """May this one join the room, or make it and join it? A ticket admits once."""
-        if kind is OccupantKind.FOCUS:
-            return await self._admit_focus(session, room)
+    async def admit(self, entry: Entry) -> Verdict:
+        """May this one, who did not do so at once, join the room, or make it and join it? A ticket admits once."""
+        if entry.kind is OccupantKind.FOCUS:
+            return await self._admit_focus(entry.session, entry.room)
         now = self._g.clock()
 
         def work(tx: Transaction) -> Verdict | Refusal:
-            ticket = tx.tickets.by_session(session)
-            invitation = self._bearer(tx, ticket, room, occupant, now)
-            if ticket is None or isinstance(invitation, Refusal):
-                reason = invitation if isinstance(invitation, Refusal) else Refusal.NOT_KNOWN
-                self._record(tx, Action.ADMITTED, ticket, session, reason, stage=stage)
-                return reason
-            verification = tx.verifications.get(ticket.verification_id)
-            method, acr = verification.method.value, ASSURANCE[verification.method].value
-            tx.tickets.admit(ticket.jti, now)
-            self._record(tx, Action.ADMITTED, ticket, session, stage=stage, assurance=acr, method=method)
-            return Verdict(
-                allow=True,
-                session=session,
-                name=invitation.shown_name,
-                role=invitation.role,
-                method=method,
-                acr=acr,
-                since=int(verification.verified_at.timestamp()),
-            )
+            ticket = tx.tickets.by_session(entry.session)
+            result = self._admit(tx, ticket, entry, now)
+            self._record(tx, Action.ADMITTED, ticket, entry.session, result, stage=entry.stage)
+            return result
 
         verdict: Verdict | Refusal = await self._g.store.run(work)
         if isinstance(verdict, Refusal):
-            return self._refuse(session, verdict, stage.value)
-        _log.info("admitted", gate_session=session)
+            return self._refuse(entry.session, verdict, entry.stage.value)
+        _log.info("admitted", gate_session=entry.session)
         return verdict
 
-    def _bearer(
-        self, tx: Transaction, ticket: TicketRecord | None, room: str, occupant: str, now: datetime
-    ) -> Invitation | Refusal:
-        """Whose ticket this is, if it may let `occupant` into `room` now."""
+    def _admit(self, tx: Transaction, ticket: TicketRecord | None, entry: Entry, now: datetime) -> Verdict | Refusal:
         if ticket is None:
             return Refusal.NOT_KNOWN
-        checked = self._check(tx, ticket, room, now)
+        checked = self._check(tx, ticket, entry.room, now)
         if isinstance(checked, Refusal):
             return checked
-        if _username(occupant) != checked[0].username:
+        if _username(entry.occupant) != checked[0].username:
             return Refusal.NOT_KNOWN
         if self._too_many_devices(tx, ticket, checked[1], now):
             return Refusal.DEVICES
-        return Refusal.USED if ticket.admitted else checked[0]
+        if ticket.admitted or entry.again:
+            return Refusal.USED
+        tx.tickets.admit(ticket.jti, now)
+        return _yes(entry.session, checked[0], tx.verifications.get(ticket.verification_id))
 
     @staticmethod
     def _too_many_devices(tx: Transaction, ticket: TicketRecord, meeting: Meeting, now: datetime) -> bool:
@@ -275,9 +264,11 @@ class Admission:
         action: Action,
         ticket: TicketRecord | None,
         session: str,
-        refused: Refusal | None = None,
+        result: Verdict | Refusal | None = None,
         **details: str,
     ) -> None:
+        refused = result if isinstance(result, Refusal) else None
+        method = Method(result.method) if isinstance(result, Verdict) and result.method else None
         self._g.audit.record(
             tx,
             self._g.clock(),
@@ -285,7 +276,9 @@ class Admission:
             Outcome.REFUSED if refused else Outcome.DONE,
             actor=audit.invitation(ticket.invitation_id) if ticket else NOBODY,
             subject=f"ticket:{ticket.jti}" if ticket else "",
+            assurance=ASSURANCE[method] if method else "",
             session=session,
+            method=method or "",
             **{"reason": refused} if refused else {},
             **details,
         )
@@ -300,6 +293,22 @@ class Admission:
     def _refuse(self, session: str, reason: Refusal, where: str) -> Verdict:
         _log.info("refused", reason=reason.value, where=where, gate_session=session)
         return Verdict.no(session, reason)
+
+
+def _yes(
+    session: str, invitation: Invitation, verification: Verification, claims: Mapping[str, Any] | None = None
+) -> Verdict:
+    """Let them in, under their name. With a ticket's claims: to the session as well."""
+    return Verdict(
+        allow=True,
+        session=session,
+        username=invitation.username if claims else None,
+        name=invitation.shown_name,
+        role=invitation.role,
+        method=verification.method.value,
+        since=int(verification.verified_at.timestamp()),
+        context={name: claims[name] for name in _READ_BY_JITSI} if claims else {},
+    )
 
 
 def _username(occupant: str) -> str:

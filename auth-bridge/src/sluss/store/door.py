@@ -101,13 +101,13 @@ class TicketRepository:
         return self._ticket(self._c.execute(_TICKET_OF_SESSION, {"session": gate_session}).one_or_none())
 
     def use(self, jti: str, gate_session: str, now: datetime, origin: str = "") -> bool:
-        """Use it up for one XMPP session. False if it was used or is dead: exactly one caller gets True."""
+        """Use it up for one XMPP session, which may enter at once. False if it was used or is dead: one gets True."""
         sealed = self._sealer.seal(origin, "tickets.origin", jti) if origin else None
         used = {"ticket": jti, "now": seconds(now), "session": gate_session, "sealed": sealed}
         return bool(self._c.execute(_USE, used).rowcount)
 
     def admit(self, jti: str, now: datetime) -> None:
-        """Note that its bearer was let in."""
+        """Note that its bearer was let in now, who did not enter at once."""
         self._c.execute(_ADMIT, {"ticket": jti, "now": seconds(now)})
 
     def other_browsers(self, ticket: TicketRecord, since: datetime) -> int:
@@ -230,12 +230,13 @@ class AttendanceRepository:
         if self._c.execute(_EPOCH, {"epoch": epoch}).one_or_none():
             return []
         last = self._c.execute(select(func.max(gate_epochs.c.seen_at))).scalar_one() or 0
+        let_in = func.coalesce(tickets.c.admitted_at, tickets.c.used_at)
         query = (
-            select(tickets.c.gate_session, tickets.c.invitation_id, tickets.c.admitted_at)
+            select(tickets.c.gate_session, tickets.c.invitation_id, let_in.label("let_in"))
             .outerjoin(attendance, attendance.c.gate_session == tickets.c.gate_session)
-            .where(attendance.c.gate_session.is_(None), tickets.c.admitted_at >= last - _TOLD_WITHIN)
+            .where(attendance.c.gate_session.is_(None), let_in >= last - _TOLD_WITHIN)
         )
-        return [(row.gate_session, row.invitation_id, row.admitted_at) for row in self._c.execute(query)]
+        return [(row.gate_session, row.invitation_id, row.let_in) for row in self._c.execute(query)]
 
     def open_sessions(self) -> dict[str, str]:
         """The XMPP sessions believed to be inside some room, and in which start of Prosody each is."""
