@@ -118,4 +118,5 @@ async def test_browsers_cannot_reach_the_service_accounts_host(gate: Gate, url: 
         with pytest.raises(Refused) as no:
             await client.try_sasl("PLAIN", "AGZvY3VzAHBhc3N3b3Jk")
         assert no.value.condition == "closed"
-        assert any("host-unknown" in element.tag for stanza in client.received for element in stanza.iter())
+        if url.startswith("ws"):  # by BOSH the reason is lost when no request waits for it
+            assert any("host-unknown" in element.tag for stanza in client.received for element in stanza.iter())

@@ -21,7 +21,6 @@ from sluss.services.participation import Participation
 from sluss.services.tickets import AUDIENCE
 from sluss.store.database import Transaction
 from sluss.store.door import TicketRecord
-from sluss.store.proof import Verification
 
 COMING = timedelta(seconds=30)
 """So long after using a ticket somebody counts as a device before they are inside."""
@@ -58,10 +57,9 @@ class Admission:
             if self._too_many_devices(tx, ticket, meeting, now):
                 return Refusal.DEVICES
             network = coarse_origin(address) if sensitivity_class(meeting.sensitivity).keeps_origin else ""
-            again = tx.tickets.by_session(session) is not None
-            if again or not tx.tickets.use(ticket.jti, session, now, network):
+            if not tx.tickets.use(ticket.jti, session, now, network):
                 return Refusal.USED
-            return _yes(session, invitation, tx.verifications.get(ticket.verification_id), claims)
+            return _yes(session, invitation, ticket, claims)
 
         def work(tx: Transaction) -> Verdict | Refusal:
             ticket = tx.tickets.get(claims["jti"]) if claims else None
@@ -119,7 +117,7 @@ class Admission:
         if ticket.admitted or entry.again:
             return Refusal.USED
         tx.tickets.admit(ticket.jti, now)
-        return _yes(entry.session, checked[0], tx.verifications.get(ticket.verification_id))
+        return _yes(entry.session, checked[0], ticket)
 
     @staticmethod
     def _too_many_devices(tx: Transaction, ticket: TicketRecord, meeting: Meeting, now: datetime) -> bool:
@@ -145,10 +143,12 @@ class Admission:
         await self.told([(Change.LEFT, event)])
 
     async def told(self, events: Sequence[tuple[Change, GateEvent]]) -> None:
-        """Some are inside, some outside. Whoever was put out meanwhile, or is not known here, is put out."""
+        """Some are inside, some outside, in one start of Prosody. Who was put out, or is not known, is put out."""
+        if not events:
+            return
 
         def work(tx: Transaction) -> list[GateEvent]:
-            new = [(change, event) for change, event in events if tx.attendance.is_new(event)]
+            new = tx.attendance.unheard(events[0][1].epoch, events)
             return [event for change, event in new if not self._happened(tx, change, event)]
 
         for event in await self._g.store.run(work):
@@ -163,7 +163,7 @@ class Admission:
             return True
         if ticket is None:
             return False
-        tx.attendance.enter(event.session, ticket.invitation_id, event.epoch, event.occupant, event.at)
+        tx.attendance.enter(event.session, ticket, event.epoch, event.occupant, event.at)
         self._record(tx, Action.ENTERED, ticket, event.session)
         return self._welcome(tx, ticket)
 
@@ -189,7 +189,7 @@ class Admission:
                     continue  # heard of, and looked at, before
                 ticket = tx.tickets.by_session(occupant.session)
                 if ticket is not None:
-                    tx.attendance.found_inside(occupant, ticket.invitation_id, epoch)
+                    tx.attendance.found_inside(occupant, ticket, epoch)
                 if ticket is None or not self._welcome(tx, ticket):
                     unwelcome.append((occupant.room, _username(occupant.occupant)))
             return unwelcome
@@ -200,11 +200,12 @@ class Admission:
 
     def _note_untold(self, tx: Transaction, epoch: str, present: set[str], now: datetime) -> None:
         """Whoever was let in just before Prosody stopped was probably inside: it could not tell any more."""
-        for session, invitation_id, admitted_at in tx.attendance.untold(epoch):
-            if session not in present:
-                tx.attendance.enter(session, invitation_id, epoch="", occupant="", at=admitted_at)
+        for session, let_in_at in tx.attendance.untold(epoch):
+            ticket = tx.tickets.by_session(session)
+            if ticket is not None and session not in present:
+                tx.attendance.enter(session, ticket, epoch="", occupant="", at=let_in_at)
                 tx.attendance.lose(session, now)
-                self._record(tx, Action.ENTERED, tx.tickets.by_session(session), session, reason="roll-call")
+                self._record(tx, Action.ENTERED, ticket, session, reason="roll-call")
 
     async def here_for_participant(self, link: str, session: str) -> list[PersonHere]:
         """Who is inside, for somebody who is inside too or could be now. Raises `NotVerified`, `Waiting`."""
@@ -296,7 +297,7 @@ class Admission:
 
 
 def _yes(
-    session: str, invitation: Invitation, verification: Verification, claims: Mapping[str, Any] | None = None
+    session: str, invitation: Invitation, ticket: TicketRecord, claims: Mapping[str, Any] | None = None
 ) -> Verdict:
     """Let them in, under their name. With a ticket's claims: to the session as well."""
     return Verdict(
@@ -305,8 +306,8 @@ def _yes(
         username=invitation.username if claims else None,
         name=invitation.shown_name,
         role=invitation.role,
-        method=verification.method.value,
-        since=int(verification.verified_at.timestamp()),
+        method=ticket.method.value,
+        since=int(ticket.verified_at.timestamp()),
         context={name: claims[name] for name in _READ_BY_JITSI} if claims else {},
     )
 
