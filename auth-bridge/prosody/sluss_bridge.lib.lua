@@ -92,7 +92,7 @@ end
 
 --- Keep the yes to a ticket: it is good for the room too, if the person enters at once.
 local function keep(verdict)
-	return verdict.attr.name and { attr = verdict.attr, good_until = now() + good_for };
+	return verdict.attr.enter == "true" and { attr = verdict.attr, good_until = now() + good_for };
 end
 
 --- The yes that was kept for a session, once, if it is not older than an answer may be and the bridge is still there.

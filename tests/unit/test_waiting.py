@@ -255,7 +255,7 @@ async def test_label_is_behind_the_name_at_the_gate_in_the_ticket_and_for_the_or
     link = world.link(namesake[1])
     got = await world.ticket(link, to=BERTILS_MOBILE)
     who = await world.authenticate(got.token, got.room)
-    assert who.context["context"]["user"]["name"] == "Anna Lindberg (Ekonomi)"
+    assert who.name == "Anna Lindberg (Ekonomi)"
     assert (await world.admit(got.room, who.username)).name == "Anna Lindberg (Ekonomi)"
     await world.services.admission.entered(world.event(got.room, who.username))
     view = await world.services.meetings.view(world.who, world.held.id)

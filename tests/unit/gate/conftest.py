@@ -52,6 +52,7 @@ class Script:
         self.refuse: Refusal | None = None
         self.fail = False
         self.answer_for: str | None = None  # another session than the one asked about
+        self.features: tuple[str, ...] = ()
         self._told = asyncio.Condition()
 
     def person(self, room: str, name: str = "Anna Lindberg", role: Role = Role.PARTICIPANT) -> Person:
@@ -68,10 +69,8 @@ class Script:
         if person.room != room:
             return Verdict.no(session, Refusal.WRONG_ROOM)
         self.sessions[session] = person
-        user = {"id": person.username, "name": person.name, "moderator": person.role is Role.ORGANISER}
-        claims = {"room": room, "sub": MEET, "context": {"user": user}}
-        proof = person.proof if self.admits_at_once else {}
-        return Verdict(True, self.answer_for or session, username=person.username, context=claims, **proof)
+        answer = {"username": person.username, "enter": self.admits_at_once, "features": self.features, **person.proof}
+        return Verdict(True, self.answer_for or session, **answer)
 
     async def admit(self, entry: Entry) -> Verdict:
         await self._think()

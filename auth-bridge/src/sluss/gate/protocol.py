@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from xml.etree.ElementTree import Element, SubElement
+from xml.etree.ElementTree import Element
 
 from sluss.domain.gate import Change, Entry, GateEvent, Occupant, OccupantKind, Stage, Verdict
 
@@ -128,7 +128,7 @@ def render_verdict(verdict: Verdict) -> Element:
     """Write `<verdict/>`. A refusal carries its reason and nothing about anybody."""
     if not verdict.allow:
         return element("verdict", allow="false", session=verdict.session, reason=verdict.reason)
-    answer = element(
+    return element(
         "verdict",
         allow="true",
         session=verdict.session,
@@ -137,10 +137,9 @@ def render_verdict(verdict: Verdict) -> Element:
         role=verdict.role,
         method=verdict.method,
         since=verdict.since,
+        features=" ".join(verdict.features) or None,
+        enter="true" if verdict.enter else None,
     )
-    if verdict.context:
-        SubElement(answer, tag("context")).text = _clean(verdict.context_json())
-    return answer
 
 
 def _child(node: Element, name: str) -> Element:

@@ -1,6 +1,7 @@
 """The gate's rules: who is this, may they enter, who is inside. Every answer that is not a clear yes is a no."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -24,8 +25,6 @@ from sluss.store.door import TicketRecord
 
 COMING = timedelta(seconds=30)
 """So long after using a ticket somebody counts as a device before they are inside."""
-_READ_BY_JITSI = ("room", "sub", "context")
-"""Claims that Prosody's modules of Jitsi look for in a session."""
 _log = structlog.get_logger()
 
 
@@ -59,7 +58,9 @@ class Admission:
             network = coarse_origin(address) if sensitivity_class(meeting.sensitivity).keeps_origin else ""
             if not tx.tickets.use(ticket.jti, session, now, network):
                 return Refusal.USED
-            return _yes(session, invitation, ticket, claims)
+            allowed = claims["context"]["features"]
+            features = tuple(name for name in allowed if allowed[name])
+            return replace(_yes(session, invitation, ticket), features=features, enter=True)
 
         def work(tx: Transaction) -> Verdict | Refusal:
             ticket = tx.tickets.get(claims["jti"]) if claims else None
@@ -296,19 +297,16 @@ class Admission:
         return Verdict.no(session, reason)
 
 
-def _yes(
-    session: str, invitation: Invitation, ticket: TicketRecord, claims: Mapping[str, Any] | None = None
-) -> Verdict:
-    """Let them in, under their name. With a ticket's claims: to the session as well."""
+def _yes(session: str, invitation: Invitation, ticket: TicketRecord) -> Verdict:
+    """Let them in, as who they are."""
     return Verdict(
         allow=True,
         session=session,
-        username=invitation.username if claims else None,
+        username=invitation.username,
         name=invitation.shown_name,
         role=invitation.role,
         method=ticket.method.value,
         since=int(ticket.verified_at.timestamp()),
-        context={name: claims[name] for name in _READ_BY_JITSI} if claims else {},
     )
 
 
