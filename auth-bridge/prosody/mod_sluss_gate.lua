@@ -35,12 +35,9 @@ local function refuse(event, reason)
 	return true;
 end
 
--- The verified name in every presence and message, in place of whatever the client wrote
+-- The verified name in every presence and message; what the client wrote of itself, mod_sluss_firewall has removed
 local function stamp(event)
 	local stanza, person = event.stanza, event.origin.sluss and event.origin.sluss.person;
-	stanza:maptags(function (tag)
-		if tag.attr.xmlns ~= xmlns and tag.attr.xmlns ~= xmlns_nick then return tag; end
-	end);
 	if not person then return; end
 	stanza:text_tag("nick", person.name, { xmlns = xmlns_nick });
 	if stanza.name == "presence" then stanza:text_tag("verified", nil, person.verified); end
