@@ -6,13 +6,12 @@ from typing import Any
 
 import structlog
 
-from sluss.domain.assurance import ASSURANCE
+from sluss.domain.assurance import worth
 from sluss.domain.attendance import coarse_origin
 from sluss.domain.audit import NOBODY, SYSTEM, Action, Outcome
 from sluss.domain.errors import GateUnavailable, NotVerified, SlussError, Waiting
 from sluss.domain.gate import Change, Door, GateEvent, Occupant, OccupantKind, Refusal, Stage, Verdict
 from sluss.domain.meetings import Invitation, InvitationState, Meeting, PersonHere
-from sluss.domain.policy import sensitivity_class
 from sluss.keyring.tickets import BadTicketError, TicketExpiredError, TicketKeys
 from sluss.services import audit
 from sluss.services.common import Ground
@@ -54,7 +53,7 @@ class Admission:
             invitation, meeting = checked
             if self._too_many_devices(tx, ticket, meeting, now):
                 return Refusal.DEVICES
-            network = coarse_origin(address) if sensitivity_class(meeting.sensitivity).keeps_origin else ""
+            network = coarse_origin(address) if self._g.policy.of(meeting.sensitivity).keeps_origin else ""
             again = tx.tickets.by_session(session) is not None
             return Refusal.USED if again or not tx.tickets.use(ticket.jti, session, now, network) else invitation
 
@@ -98,7 +97,7 @@ class Admission:
                 self._record(tx, Action.ADMITTED, ticket, session, reason, stage=stage)
                 return reason
             verification = tx.verifications.get(ticket.verification_id)
-            method, acr = verification.method.value, ASSURANCE[verification.method].value
+            method, acr = verification.method.value, worth(verification.method, invitation.role).acr.value
             tx.tickets.admit(ticket.jti, now)
             self._record(tx, Action.ADMITTED, ticket, session, stage=stage, assurance=acr, method=method)
             return Verdict(
@@ -132,12 +131,11 @@ class Admission:
             return Refusal.DEVICES
         return Refusal.USED if ticket.admitted else checked[0]
 
-    @staticmethod
-    def _too_many_devices(tx: Transaction, ticket: TicketRecord, meeting: Meeting, now: datetime) -> bool:
+    def _too_many_devices(self, tx: Transaction, ticket: TicketRecord, meeting: Meeting, now: datetime) -> bool:
         """Whether its bearer is on as many other devices as the class allows. A device is a browser: whoever comes back
         in one, because the connection dropped and nobody has noticed yet, is not one more.
         """
-        return tx.tickets.other_browsers(ticket, now - COMING) >= sensitivity_class(meeting.sensitivity).devices
+        return tx.tickets.other_browsers(ticket, now - COMING) >= self._g.policy.of(meeting.sensitivity).devices
 
     async def _admit_focus(self, session: str, room: str) -> Verdict:
         """Jitsi's focus may be where a meeting is open. That it is the focus, Prosody has checked by its password."""
