@@ -27,6 +27,7 @@ class Person:
     role: Role = Role.PARTICIPANT
     username: str = field(default_factory=lambda: f"p-{secrets.token_hex(8)}")
     token: str = field(default_factory=lambda: f"ticket.{secrets.token_urlsafe(24)}")
+    features: dict[str, bool] | None = None
 
 
 class Script:
@@ -63,7 +64,8 @@ class Script:
             return Verdict.no(session, Refusal.WRONG_ROOM)
         self.sessions[session] = person
         user = {"id": person.username, "name": person.name, "moderator": person.role is Role.ORGANISER}
-        claims = {"room": room, "sub": MEET, "context": {"user": user}}
+        context = {"user": user} | ({"features": person.features} if person.features is not None else {})
+        claims = {"room": room, "sub": MEET, "context": context}
         return Verdict(True, self.answer_for or session, username=person.username, context=claims)
 
     async def admit(self, *, session: str, room: str, occupant: str, kind: OccupantKind, stage: Stage) -> Verdict:
