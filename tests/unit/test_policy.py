@@ -17,6 +17,7 @@ from sluss.domain.gate import Role
 from sluss.domain.policy import BOUNDS, Encryption
 from sluss.domain.policy import written as in_file
 from sluss.policy_file import default_policy, installed_policy, load_policy
+from sluss.web.pages import Texts
 
 REMOVED = object()
 WRONG = [
@@ -218,7 +219,12 @@ def test_explain_says_everything_that_the_class_says(sluss, lang):
         result = sluss("policy", "explain", name, "--lang", lang)
         assert result.exit_code == 0, result.output
         assert one.title[lang] in result.output
-        assert result.output.count("\n- ") == len(explain(one, ()).ways)
+        words, ways = Texts(lang), explain(one, ()).ways
+        proofs = [line[2:].split("; ")[0] for line in result.output.splitlines() if line.startswith("- ")]
+        assert proofs == [words.method(way.method) for way in ways]  # to see it, then to enter
+        assert result.output.count(words.gettext("not set up here")) == sum(
+            way.method is not Method.SMS for way in ways
+        )
         for number in (one.view.fresh.seconds // 3600, one.join.fresh.seconds // 60, one.retention.days):
             assert re.search(rf"\b{number}\b", result.output)
     unknown = sluss("policy", "explain", "cosmic")

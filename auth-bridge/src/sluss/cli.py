@@ -16,7 +16,6 @@ from prometheus_client import CollectorRegistry
 from sluss import __version__, logs
 from sluss.config import DEFAULT_PATH, Credentials, Settings, load_credentials, load_settings
 from sluss.domain import drafts
-from sluss.domain.assurance import Purpose
 from sluss.domain.audit import ADMIN, GENESIS, Entry, Head
 from sluss.domain.errors import ConfigError, InvalidInput, SlussError
 from sluss.domain.explain import explain
@@ -253,7 +252,7 @@ def policy_check(file: Path | None) -> None:
     for one in policy.classes.values():
         if not one.ways_in(PARTICIPANT_METHODS):
             have = ", ".join(PARTICIPANT_METHODS)
-            wanted = " or ".join(way.method for way in explain(one, PARTICIPANT_METHODS).of(Purpose.JOIN))
+            wanted = " or ".join(one.join.methods)
             click.echo(f"{one.name}: nobody can enter with what is set up ({have}): it takes {wanted}")
 
 

@@ -11,7 +11,13 @@ from sluss.web.pages import METHOD_TEXTS, N_, Texts
 ENCRYPTION_TEXTS = {
     Encryption.FORBIDDEN: N_("End-to-end encryption: not allowed."),
     Encryption.ALLOWED: N_("End-to-end encryption: allowed."),
-    Encryption.REQUIRED: N_("End-to-end encryption: turned on for everybody."),
+    Encryption.REQUIRED: N_("End-to-end encryption: turned on for everybody whose browser can."),
+}
+
+TRUST_TEXTS = {
+    2: N_("at most tillitsnivå 2, eIDAS low"),
+    3: N_("at most tillitsnivå 3, eIDAS substantial"),
+    4: N_("at most tillitsnivå 4, eIDAS high"),
 }
 
 
@@ -41,7 +47,14 @@ def in_words(explanation: Explanation, words: Texts) -> Iterator[str]:
 
 def _ways(ways: Sequence[Way], words: Texts) -> Iterator[str]:
     for way in ways:
-        yield f"- {words.method(way.method)}" + ("" if way.set_up else ": " + words.gettext(N_("not set up here")))
+        value, said = way.worth, [words.method(way.method), words.gettext(TRUST_TEXTS[way.worth.trust])]
+        if value.phishing_resistant:
+            said.append(words.gettext(N_("resists phishing")))
+        if value.restricted:
+            said.append(words.gettext(N_("restricted by NIST")))
+        if not way.set_up:
+            said.append(words.gettext(N_("not set up here")))
+        yield "- " + "; ".join(said)
 
 
 def _who_gets_in(ways_in: Sequence[Method], words: Texts) -> str:
