@@ -227,6 +227,10 @@ async def test_class_taken_out_of_the_policy_shuts_its_meetings_and_forgets_them
     world.ground.policy.classes["other"] = world.ground.policy.classes.pop(explanation.sensitivity.name)
     for purpose in Purpose:
         assert not await opens(world, purpose, link, invitation)
+    world.clock.forward(seconds=30)
+    code = world.totp.at(world.clock.now)
+    await world.services.tickets.verify_organiser(world.signed, world.held.id, code, "192.0.2.1")
+    assert await world.services.tickets.organiser_may_enter(world.signed, world.held.id)
     view = await world.services.meetings.view(world.who, world.held.id)
     assert world.services.meetings.class_of(view.meeting).title["en"] == explanation.sensitivity.name
     world.clock.now = world.held.closes_at + soonest

@@ -103,7 +103,7 @@ class Policy:
         return [c for c in self.classes.values() if c.ways_in(methods)]
 
     def _gone(self, name: str) -> SensitivityClass:
-        nothing, title = Requirement((), timedelta(0)), dict.fromkeys(LANGUAGES, name)
+        nothing, title = Requirement((), BOUNDS["join.fresh"][0]), dict.fromkeys(LANGUAGES, name)
         return SensitivityClass(
             name,
             title,
