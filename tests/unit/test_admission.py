@@ -7,10 +7,8 @@ import pytest
 from tests.unit.world import ANNA, BROWSER, MEET
 
 from sluss.domain.assurance import Purpose
-from sluss.domain.drafts import parse_meeting
 from sluss.domain.errors import GateUnavailable, InvalidInput, NotFound, NotVerified
 from sluss.domain.gate import Entry, OccupantKind, Refusal, Stage
-from sluss.domain.policy import sensitivity_class
 
 BERTIL = ("Bertil Berg", "bertil@example.org", "070-174 06 06")
 BERTILS_MOBILE = "+46701740606"
@@ -275,9 +273,9 @@ async def test_classes_that_no_participant_could_satisfy_are_not_offered(world):
         with pytest.raises(InvalidInput) as refused:
             await world.meeting(organiser, sensitivity=name)
         assert refused.value.field == "sensitivity"
-        assert "sms" not in sensitivity_class(name).accepted
-    with pytest.raises(InvalidInput):
-        parse_meeting({"sensitivity": "open"}, [], region="SE", now=world.clock.now)
+    for name in ("", "Internal", "open"):
+        with pytest.raises(InvalidInput, match="Choose how sensitive"):
+            await world.meeting(organiser, sensitivity=name)
     assert world.sql("SELECT id FROM meetings") == []
     assert world.mail.sent == []
 

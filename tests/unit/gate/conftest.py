@@ -27,6 +27,7 @@ class Person:
     role: Role = Role.PARTICIPANT
     username: str = field(default_factory=lambda: f"p-{secrets.token_hex(8)}")
     token: str = field(default_factory=lambda: f"ticket.{secrets.token_urlsafe(24)}")
+    features: tuple[str, ...] = ("send-groupchat", "send-private-message")
 
     @property
     def proof(self) -> dict:
@@ -52,7 +53,6 @@ class Script:
         self.refuse: Refusal | None = None
         self.fail = False
         self.answer_for: str | None = None  # another session than the one asked about
-        self.features: tuple[str, ...] = ()
         self._told = asyncio.Condition()
 
     def person(self, room: str, name: str = "Anna Lindberg", role: Role = Role.PARTICIPANT) -> Person:
@@ -69,7 +69,12 @@ class Script:
         if person.room != room:
             return Verdict.no(session, Refusal.WRONG_ROOM)
         self.sessions[session] = person
-        answer = {"username": person.username, "enter": self.admits_at_once, "features": self.features, **person.proof}
+        answer = {
+            "username": person.username,
+            "enter": self.admits_at_once,
+            "features": person.features,
+            **person.proof,
+        }
         return Verdict(True, self.answer_for or session, **answer)
 
     async def admit(self, entry: Entry) -> Verdict:

@@ -34,17 +34,18 @@ async def test_accepted_ticket_makes_a_session_under_the_persons_username(
 async def test_session_has_what_jitsis_modules_look_for(
     rules: Script, prosody: Prosody, room: str, enter: Connect
 ) -> None:
-    rules.features = ("recording", "screen-sharing")
+    person = rules.person(room, role=Role.ORGANISER)
+    person.features = ("recording", "screen-sharing")
     fields = ("auth_token", "meet_room", "meet_domain", "meet_context_user", "meet_context_features", "web_query_room")
     keys = ", ".join(f"'{name if name == 'auth_token' else 'jitsi_' + name}'" for name in fields)
-    async with enter(rules.person(room, role=Role.ORGANISER)) as client:
+    async with enter(person) as client:
         code = (
             f"> local s, t = prosody.full_sessions['{client.jid}'], {{}}; "
             f"for _, k in ipairs {{ {keys} }} do t[#t+1] = s[k]; end; return require 'util.json'.encode(t)"
         )
         said = await asyncio.to_thread(prosody.control, "shell", code)
     user = {"id": client.jid.split("@")[0], "name": "Anna Lindberg", "moderator": True}
-    allowed = dict.fromkeys(rules.features, True)
+    allowed = dict.fromkeys(person.features, True)
     assert json.loads(re.search(r"\[.*\]", said)[0]) == ["-", room, MEET, user, allowed, room]
 
 

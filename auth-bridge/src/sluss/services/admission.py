@@ -7,13 +7,12 @@ from typing import Any
 
 import structlog
 
-from sluss.domain.assurance import ASSURANCE, Method
+from sluss.domain.assurance import Method, worth
 from sluss.domain.attendance import coarse_origin
 from sluss.domain.audit import NOBODY, SYSTEM, Action, Outcome
 from sluss.domain.errors import GateUnavailable, NotVerified, SlussError, Waiting
 from sluss.domain.gate import Change, Door, Entry, GateEvent, Occupant, OccupantKind, Refusal, Verdict
 from sluss.domain.meetings import Invitation, InvitationState, Meeting, PersonHere
-from sluss.domain.policy import sensitivity_class
 from sluss.keyring.tickets import BadTicketError, TicketExpiredError, TicketKeys
 from sluss.services import audit
 from sluss.services.common import Ground
@@ -55,7 +54,7 @@ class Admission:
             invitation, meeting = checked
             if self._too_many_devices(tx, ticket, meeting, now):
                 return Refusal.DEVICES
-            network = coarse_origin(address) if sensitivity_class(meeting.sensitivity).keeps_origin else ""
+            network = coarse_origin(address) if self._g.policy.of(meeting.sensitivity).keeps_origin else ""
             if not tx.tickets.use(ticket.jti, session, now, network):
                 return Refusal.USED
             allowed = claims["context"]["features"]
@@ -120,12 +119,11 @@ class Admission:
         tx.tickets.admit(ticket.jti, now)
         return _yes(entry.session, checked[0], ticket)
 
-    @staticmethod
-    def _too_many_devices(tx: Transaction, ticket: TicketRecord, meeting: Meeting, now: datetime) -> bool:
+    def _too_many_devices(self, tx: Transaction, ticket: TicketRecord, meeting: Meeting, now: datetime) -> bool:
         """Whether its bearer is on as many other devices as the class allows. A device is a browser: whoever comes back
         in one, because the connection dropped and nobody has noticed yet, is not one more.
         """
-        return tx.tickets.other_browsers(ticket, now - COMING) >= sensitivity_class(meeting.sensitivity).devices
+        return tx.tickets.other_browsers(ticket, now - COMING) >= self._g.policy.of(meeting.sensitivity).devices
 
     async def _admit_focus(self, session: str, room: str) -> Verdict:
         """Jitsi's focus may be where a meeting is open. That it is the focus, Prosody has checked by its password."""
@@ -270,7 +268,7 @@ class Admission:
         **details: str,
     ) -> None:
         refused = result if isinstance(result, Refusal) else None
-        method = Method(result.method) if isinstance(result, Verdict) and result.method else None
+        yes = result if isinstance(result, Verdict) else None
         self._g.audit.record(
             tx,
             self._g.clock(),
@@ -278,9 +276,9 @@ class Admission:
             Outcome.REFUSED if refused else Outcome.DONE,
             actor=audit.invitation(ticket.invitation_id) if ticket else NOBODY,
             subject=f"ticket:{ticket.jti}" if ticket else "",
-            assurance=ASSURANCE[method] if method else "",
+            assurance=worth(Method(yes.method), yes.role).acr if yes and yes.method and yes.role else "",
             session=session,
-            method=method or "",
+            method=(yes and yes.method) or "",
             **{"reason": refused} if refused else {},
             **details,
         )

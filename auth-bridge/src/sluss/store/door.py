@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from sluss.domain.assurance import ASSURANCE, Method
+from sluss.domain.assurance import Method, worth
 from sluss.domain.attendance import Presence
 from sluss.domain.gate import Change, GateEvent, Occupant, Role
 from sluss.domain.meetings import InvitationState, PersonHere, shown_name
@@ -307,9 +307,9 @@ class AttendanceRepository:
             records, name = inside[row.id], self._sealer.open(row.name, "invitations.name", row.id)
             label = self._sealer.open(row.label, "invitations.label", row.id) if row.label else ""
             method, since = Method(max(r.method for r in records)), instant(min(r.entered_at for r in records))
-            acr = ASSURANCE[method].value
-            shown = shown_name(name, label)
-            here.append(PersonHere(row.id, shown, Role(row.role), method, acr, since, row.n))
+            shown, role = shown_name(name, label), Role(row.role)
+            acr = worth(method, role).acr.value
+            here.append(PersonHere(row.id, shown, role, method, acr, since, row.n))
         return sorted(here, key=lambda person: person.entered_at)
 
     def of(self, meeting_id: str) -> list[Presence]:
