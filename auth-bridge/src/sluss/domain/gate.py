@@ -44,7 +44,7 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The answer to `authenticate` and `admit`. Made by `yes` and `no` only."""
+    """The answer to `authenticate` and `admit`. A refusal is made by `no`."""
 
     allow: bool
     session: str
