@@ -133,6 +133,10 @@ def test_meeting_add_invites_and_prints_its_id(installed):
 
 @pytest.mark.parametrize(
     "wrong",
+    norwegian = installed(*arguments, "--in", "5", "--participant", "Kari, kari@example.org, +47 406 12 345")
+    assert "--participant number 1: Codes are not sent to numbers in this country." in norwegian.stderr
+    namesake = installed(*arguments, "--in", "5", *anna, "--participant", "EVA EK, eva2@example.org, 070-174 06 06")
+    assert "--participant number 2: Two people have this name." in namesake.stderr
     [
         ("--start", "tomorrow"),
         ("--in", "5", "--time-zone", "Mars/Olympus"),

@@ -210,14 +210,18 @@ def meeting_add(
             "sensitivity": sensitivity,
         }
         try:
-            draft = drafts.parse_meeting(form, rows, region=settings.default_region, now=now)
+            draft = drafts.parse_meeting(
+                form, rows, region=settings.default_region, now=now, prefixes=settings.sms_rules.prefixes
+            )
+            made = await services.meetings.create(who, draft)
         except InvalidInput as error:
             field, _, row = error.field.partition("-")
             option = {"sensitivity": "--class", "date": "--start", "time": "--start", "time_zone": "--time-zone"}
             hint = f"--participant number {int(row) + 1}" if row else option.get(field, f"--{field}")
             raise click.BadParameter(error.public, param_hint=hint) from None
-        return str((await services.meetings.create(await services.organisers.by_email(email), draft)).id)
+        return str(made.id)
 
+        who = await services.organisers.by_email(email)
     click.echo(_with_services(path, work))
 
 

@@ -51,11 +51,18 @@ class Meetings:
         return open_classes(PARTICIPANT_METHODS)
 
     async def create(self, organiser: Organiser, draft: MeetingDraft) -> Meeting:
-        """Save a meeting and queue each participant's mail, in one transaction. Raises `InvalidInput`, `NotFound`."""
+        """Save a meeting and queue each participant's mail, in one transaction. Raises `InvalidInput`, `NotFound`.
+
+        An error about the draft's second participant names `label-1`.
+        """
         if organiser.auditor:
             raise NotFound("an auditor has no meetings")
         if draft.sensitivity not in {c.name for c in self.classes()}:
             raise InvalidInput("sensitivity", "No participant could verify for this class on this installation.")
+        names = [organiser.name]
+        for index, person in enumerate(draft.participants):
+            check_name(person, names, f"label-{index}")
+            names.append(person.shown_name)
         now = self._g.clock()
         meeting = Meeting(
             new_id(),
@@ -128,7 +135,7 @@ class Meetings:
             for other in others:
                 if other.state is InvitationState.LIVE and other.email.casefold() == person.email.casefold():
                     return InvalidInput("email", "This address is already in the list.")
-            check_name(person, [other.shown_name for other in others])
+            check_name(person, [organiser.name, *(other.shown_name for other in others)])
             self._invite(tx, meeting, person, now)
             return None
 

@@ -168,7 +168,7 @@ async def new_meeting(request: web.Request) -> web.StreamResponse:
     """POST /meetings/new: save the meeting and send the invitations, or show what to mend."""
     form = await read_form(request)
     columns = (form.getall(f"participant_{name}", []) for name in PARTICIPANT_FIELDS)
-    people = list(zip_longest(*columns, fillvalue=""))
+    people = [row for row in zip_longest(*columns, fillvalue="") if any(row)]
     try:
         settings, now = request.app[SETTINGS], request.app[CLOCK]()
         draft = drafts.parse_meeting(
