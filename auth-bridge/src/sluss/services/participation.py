@@ -44,6 +44,7 @@ from sluss.store.proof import Verification
 _NOBODY = "nobody"
 _log = structlog.get_logger()
 
+_ANSWERED = {Answer.ACCEPTED: Action.ACCEPTED, Answer.DECLINED: Action.DECLINED}
 
 class Participation:
     """The verbs of a participant."""
@@ -183,6 +184,8 @@ class Participation:
             meeting = tx.meetings.get(invitation.meeting_id)
             if meeting is None:
                 return None
+            who = audit.invitation(view.invitation.id)
+            self._g.audit.record(tx, now, _ANSWERED[answer], actor=who, subject=who, meeting=view.meeting.id)
             organiser = tx.organisers.by_id(meeting.organiser_id).organiser
             subject, body = texts.not_me(self._g.site.locale, self._g.site.portal)
             message = {"to": organiser.email, "subject": subject, "body": body}
