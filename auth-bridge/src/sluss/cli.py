@@ -132,6 +132,15 @@ def organiser_list(path: Path) -> None:
         click.echo("\t".join([who.email, who.name, since, *(["auditor"] if who.auditor else [])]))
 
 
+@organiser.command("unlock")
+@click.argument("email")
+@click.pass_obj
+def organiser_unlock(path: Path, email: str) -> None:
+    """Let the organiser EMAIL sign in again at once, after too many wrong passwords or codes."""
+    _with_services(path, lambda services: services.organisers.unlock(email))
+    click.echo(f"unlocked {email}")
+
+
 @main.group()
 def meeting() -> None:
     """Meetings."""
@@ -209,6 +218,7 @@ def meeting_add(
             "time_zone": time_zone.key,
             "sensitivity": sensitivity,
         }
+        who = await services.organisers.by_email(email)
         try:
             draft = drafts.parse_meeting(
                 form, rows, region=settings.default_region, now=now, prefixes=settings.sms_rules.prefixes
@@ -221,7 +231,6 @@ def meeting_add(
             raise click.BadParameter(error.public, param_hint=hint) from None
         return str(made.id)
 
-        who = await services.organisers.by_email(email)
     click.echo(_with_services(path, work))
 
 

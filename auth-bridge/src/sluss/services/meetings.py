@@ -206,6 +206,19 @@ class Meetings:
         _log.info("limits_undone", invitation=invitation_id, organiser=organiser.id)
         return meeting_id
 
+    async def unlock_meeting(self, organiser: Organiser, meeting_id: str) -> None:
+        """Let this meeting send codes again when it has used up its own. Raises `NotFound`."""
+
+        def work(tx: Transaction) -> Meeting | SlussError:
+            meeting = self._own(tx, organiser, meeting_id)
+            if isinstance(meeting, Meeting):
+                limits.undo(tx, [meeting.id])
+                self._record(tx, Action.UNLOCKED, meeting, None)
+            return meeting
+
+        await self._g.store.run(work)
+        _log.info("limits_undone", meeting=meeting_id, organiser=organiser.id)
+
     async def end(self, organiser: Organiser, meeting_id: str) -> None:
         """Close the meeting for all. Raises `NotFound`, `GateUnavailable`."""
         now = self._g.clock()

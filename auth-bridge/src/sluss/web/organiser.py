@@ -228,6 +228,7 @@ def _status(view: MeetingView, now: datetime) -> dict[str, Any]:
         "waiting": {p.invitation_id for p in view.waiting},
         "states": InvitationState,
         "lock_texts": LOCK_TEXTS,
+        "lock_kinds": LockKind,
         "now": now,
         "over": view.meeting.ended_at is not None or now >= view.meeting.closes_at,
     }
@@ -268,6 +269,13 @@ async def unlock(request: web.Request) -> web.StreamResponse:
     """POST /invitations/<id>/unlock: undo the limits that hold this person up."""
     change = request.app[SERVICES].meetings.unlock
     return _changed(request, await change(request[ORGANISER], request.match_info["invitation"]))
+
+
+async def unlock_meeting(request: web.Request) -> web.StreamResponse:
+    """POST /meetings/<id>/unlock: let the meeting send codes again."""
+    meeting_id = request.match_info["meeting"]
+    await request.app[SERVICES].meetings.unlock_meeting(request[ORGANISER], meeting_id)
+    return _changed(request, meeting_id)
 
 
 def _changed(request: web.Request, meeting_id: str) -> web.StreamResponse:
