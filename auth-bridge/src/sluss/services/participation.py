@@ -27,6 +27,8 @@ from sluss.domain.limits import (
     CODES_LINK_ADDRESS,
     SMS_MEETING,
     SMS_NUMBER,
+    TRIES_ADDRESS,
+    TRIES_ALL,
     TRIES_BROWSER,
     TRIES_LINK,
     TRIES_LINK_ADDRESS,
@@ -40,9 +42,10 @@ from sluss.services.meetings import close, sms_day_opens
 from sluss.services.tickets import ticket_basis
 from sluss.services.verification import accept
 from sluss.store.database import Transaction
-from sluss.store.proof import Verification
+from sluss.store.proof import Challenge, Verification
 
 _NOBODY = "nobody"
+_ANSWERED = {Answer.ACCEPTED: Action.ACCEPTED, Answer.DECLINED: Action.DECLINED}
 _log = structlog.get_logger()
 
 
@@ -113,19 +116,9 @@ class Participation:
         typed = "".join(code.split())
 
         def work(tx: Transaction) -> Verification | SlussError:
-            known = tx.verifications.any_of(link_hash, session_hash)
-            tries = self._tries(link_hash, session_hash, address, known=known)
-            if refusal := limits.refusal(tx, tries, now):
-                return refusal
-            challenge = tx.challenges.get(key)
-            if challenge is None or not is_fresh(challenge.created_at, now, sms.LIFETIME):
-                return NotVerified("no code, or too old")
-            if challenge.tries >= sms.MAX_TRIES:
-                return NotVerified("too many tries with this code")
-            tx.challenges.count_try(key)
-            if not self._g.hasher.matches(challenge.code_hash, "sms-code", link_hash, session_hash, purpose, typed):
-                limits.take(tx, tries, now)
-                return NotVerified("wrong code")
+            challenge = self._answered(tx, key, typed, address, now)
+            if isinstance(challenge, SlussError):
+                return challenge
             invitation, meeting = self._live(tx, link_hash)
             if invitation is None or meeting is None or challenge.subject != self._phone(invitation):
                 return NotVerified("nobody to verify")
@@ -169,6 +162,29 @@ class Participation:
             origin=origin,
         )
 
+    def _answered(
+        self, tx: Transaction, key: tuple[str, str, Purpose], typed: str, address: str, now: datetime
+    ) -> Challenge | SlussError:
+        """The challenge to which the code is the answer, or the refusal. A try is counted, a wrong one limited."""
+        link_hash, session_hash, _ = key
+        known = tx.verifications.any_of(link_hash, session_hash)
+        challenge = tx.challenges.get(key)
+        own, shared = self._tries(link_hash, session_hash, address, known=known)
+        first = challenge is None or not challenge.tries
+        if refusal := limits.refusal(tx, own if first else own + shared, now):
+            return refusal
+        if challenge is None or not is_fresh(challenge.created_at, now, sms.LIFETIME):
+            return NotVerified("no code, or too old")
+        if challenge.tries >= sms.MAX_TRIES:
+            return NotVerified("too many tries with this code")
+        tx.challenges.count_try(key)
+        if self._g.hasher.matches(challenge.code_hash, "sms-code", *key, typed):
+            return challenge
+        limits.take(tx, own, now)
+        if shared:
+            limits.spend(tx, shared, now)
+        return NotVerified("wrong code")
+
     async def answer(self, link: str, session: str, answer: Answer) -> None:
         """Accept or decline. Raises `NotVerified`."""
         now = self._g.clock()
@@ -177,6 +193,8 @@ class Participation:
             if (view := self.look_in(tx, link, session, now)) is None:
                 return NotVerified("not verified to see this")
             tx.invitations.set_answer(view.invitation.id, answer)
+            who = audit.invitation(view.invitation.id)
+            self._g.audit.record(tx, now, _ANSWERED[answer], actor=who, subject=who, meeting=view.meeting.id)
             return None
 
         await self._g.store.run(work)
@@ -285,14 +303,16 @@ class Participation:
             limits.Use(CODES_ALL, ""),
         ]
 
-    def _tries(self, link_hash: str, session_hash: str, address: str, *, known: bool) -> list[limits.Use]:
-        """What a wrong code uses."""
+    def _tries(
+        self, link_hash: str, session_hash: str, address: str, *, known: bool
+    ) -> tuple[list[limits.Use], list[limits.Use]]:
+        """What a wrong code uses: of this link alone, and together with all others."""
         if known:
-            return [limits.Use(TRIES_BROWSER, self._g.limit_key(link_hash, session_hash), link_hash)]
+            return [limits.Use(TRIES_BROWSER, self._g.limit_key(link_hash, session_hash), link_hash)], []
         return [
             limits.Use(TRIES_LINK, link_hash, link_hash),
             limits.Use(TRIES_LINK_ADDRESS, self._g.limit_key(link_hash, address=address), link_hash),
-        ]
+        ], [limits.Use(TRIES_ADDRESS, self._g.limit_key(address=address)), limits.Use(TRIES_ALL, "")]
 
     def _withheld(
         self,

@@ -10,11 +10,10 @@ from sluss.domain.audit import Action, Outcome
 from sluss.domain.errors import NotFound, NotOpen, NotVerified, SlussError, TooManyTries, Waiting
 from sluss.domain.freshness import is_fresh
 from sluss.domain.gate import Role
-from sluss.domain.limits import DOOR_SESSION
 from sluss.domain.meetings import Invitation, InvitationState, Meeting, Ticket
 from sluss.domain.policy import WAITING_ALIVE, WAITING_HEARD, Features, Policy, SensitivityClass
 from sluss.keyring.tickets import TicketKeys
-from sluss.services import audit, limits
+from sluss.services import audit
 from sluss.services.common import Ground, new_id
 from sluss.services.organisers import Organisers
 from sluss.store.access import OrganiserRecord
@@ -83,7 +82,7 @@ class Tickets:
             if isinstance(own, SlussError):
                 return own
             record, invitation = own
-            door = limits.Use(DOOR_SESSION, self._g.session_hash(session))
+            door = self._organisers.door_use(session, record)
             refusal = self._organisers.prove(tx, record, code, now, [door], recovery=False)
             outcome = Outcome.LOCKED if isinstance(refusal, TooManyTries) else Outcome.REFUSED
             self._g.audit.record(

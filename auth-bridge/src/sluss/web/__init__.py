@@ -75,6 +75,7 @@ def routes() -> list[web.AbstractRouteDef]:
         web.post("/meetings/new", organiser.new_meeting, name="new_meeting"),
         web.get(meeting, organiser.meeting, name="meeting"),
         web.post(f"{meeting}/participants", organiser.invite, name="invite"),
+        web.post(f"{meeting}/unlock", organiser.unlock_meeting, name="unlock_meeting"),
         web.post(f"{meeting}/end", organiser.end, name="end"),
         web.get(f"{meeting}/verify", organiser.verify_form, name="organiser_verify"),
         web.post(f"{meeting}/verify", organiser.verify, name="organiser_verify"),
