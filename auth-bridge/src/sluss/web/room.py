@@ -85,7 +85,6 @@ def _room_page(
         verify_at=verify_at,
         meeting_id=meeting_id,
         jitsi=settings.jitsi,
-        meet_origin=settings.meet_origin,
         websocket=settings.meet_origin.replace("https:", "wss:", 1) + "/xmpp-websocket",
         script_texts={k: words.gettext(v) for k, v in SCRIPT_TEXTS.items()} | refusals | roles | methods,
     )
