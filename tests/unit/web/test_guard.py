@@ -15,7 +15,7 @@ from sluss.web.context import ADDRESS
 FORM = "application/x-www-form-urlencoded"
 PUBLIC_ROUTES = {
     "static", "jwks", "pem", "language", "enrol", "sign_in", "sign_in_code", "link", "code", "verify", "answer",
-    "not_me", "join_code", "join_verify", "room", "ticket", "here",
+    "not_me", "join_code", "join_verify", "room", "ticket", "here", "outside",
 }  # fmt: skip
 
 

@@ -52,7 +52,7 @@ class Admission:
             if isinstance(checked, Refusal):
                 return checked
             invitation, meeting = checked
-            if self._too_many_devices(tx, ticket, meeting, now):
+            if self.too_many_devices(tx, ticket, meeting, now):
                 return Refusal.DEVICES
             network = coarse_origin(address) if sensitivity_class(meeting.sensitivity).keeps_origin else ""
             again = tx.tickets.by_session(session) is not None
@@ -128,12 +128,12 @@ class Admission:
             return checked
         if _username(occupant) != checked[0].username:
             return Refusal.NOT_KNOWN
-        if self._too_many_devices(tx, ticket, checked[1], now):
+        if self.too_many_devices(tx, ticket, checked[1], now):
             return Refusal.DEVICES
         return Refusal.USED if ticket.admitted else checked[0]
 
     @staticmethod
-    def _too_many_devices(tx: Transaction, ticket: TicketRecord, meeting: Meeting, now: datetime) -> bool:
+    def too_many_devices(tx: Transaction, ticket: TicketRecord, meeting: Meeting, now: datetime) -> bool:
         """Whether its bearer is on as many other devices as the class allows. A device is a browser: whoever comes back
         in one, because the connection dropped and nobody has noticed yet, is not one more.
         """

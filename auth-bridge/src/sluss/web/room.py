@@ -134,6 +134,18 @@ async def organiser_here(request: web.Request) -> web.StreamResponse:
     return web.json_response({"people": people, "waiting": _waiting(view.waiting, words)})
 
 
+async def participant_outside(request: web.Request) -> web.StreamResponse:
+    """GET /i/<link>/outside: why this browser is not in the meeting, to whoever had a ticket in it."""
+    outside = request.app[SERVICES].outside
+    return web.json_response({"reason": await outside.participant(request.match_info["link"], request[SESSION])})
+
+
+async def organiser_outside(request: web.Request) -> web.StreamResponse:
+    """GET /meetings/<id>/outside: the same to the meeting's own organiser."""
+    outside = request.app[SERVICES].outside
+    return web.json_response({"reason": await outside.organiser(request[SESSION], request.match_info["meeting"])})
+
+
 def _waiting(people: Sequence[PersonWaiting], words: Texts) -> list[dict[str, str]]:
     return [{"name": person.name, "method": words.method(person.method)} for person in people]
 

@@ -55,6 +55,7 @@ PUBLIC = frozenset(
         "room",
         "ticket",
         "here",
+        "outside",
     }
 )
 """Routes that need no signed-in organiser. Every other route is private."""
