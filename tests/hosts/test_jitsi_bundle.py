@@ -223,7 +223,7 @@ def test_prosody_serves_no_host_of_the_packages_own(jitsi):
     assert hosts_of_prosody(machine, UNUSED) == set()
     assert MEET not in machine.run("ls /etc/prosody/conf.d").stdout
     machine.run("luac5.4 -p /etc/prosody/prosody.cfg.lua")
-    parts = ["conference", "sluss", "auth", "internal.auth", "focus", "avmoderation", "endconference"]
+    parts = ["conference", "sluss", "auth", "internal.auth", "focus", "avmoderation"]
     assert hosts_of_prosody(machine) == {MEET, *(f"{part}.{MEET}" for part in parts)}
     assert f"auth.{MEET}.crt" not in machine.run("ls /usr/local/share/ca-certificates").stdout
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 from tests.unit.gate.conftest import Connect, Script
@@ -14,6 +15,16 @@ from sluss.domain.gate import Role
 ADMIN = "http://jabber.org/protocol/muc#admin"
 OWNER = "http://jabber.org/protocol/muc#owner"
 JOIN = "<x xmlns='http://jabber.org/protocol/muc'/>"
+NOT_SERVED = (
+    "breakout",
+    "conferenceduration",
+    "endconference",
+    "lobby",
+    "metadata",
+    "polls",
+    "speakerstats",
+    "visitors",
+)
 DISCO = "<query xmlns='http://jabber.org/protocol/disco#info'/>"
 
 
@@ -138,16 +149,16 @@ async def test_jitsis_parts_are_reached_about_the_own_room_only(rules: Script, r
         for to, about, passes in (
             ("focus", client.room_jid, True),
             ("focus", f"other@{CONFERENCE}", False),
-            ("speakerstats", client.room_jid, False),  # takes messages, not IQs
+            ("avmoderation", client.room_jid, False),  # takes messages, not IQs
         ):
             payload = f"<conference xmlns='http://jitsi.org/protocol/focus' room='{about}'/>"
             with pytest.raises(Refused) as no:
                 await client.iq("set", f"{to}.{MEET}", payload)
             assert (no.value.condition != "forbidden") is passes
         for to, about, passes in (
-            ("speakerstats", client.room_jid, True),
-            ("speakerstats", f"other@{CONFERENCE}", False),
-            ("breakout", client.room_jid, False),
+            ("avmoderation", client.room_jid, True),
+            ("avmoderation", f"other@{CONFERENCE}", False),
+            *((part, client.room_jid, False) for part in NOT_SERVED),
         ):
             since = len(client.received)
             await client.send(
@@ -155,3 +166,36 @@ async def test_jitsis_parts_are_reached_about_the_own_room_only(rules: Script, r
             )
             answer = await client.wait_for(lambda s: s.get("id") == "m", since=since)
             assert (refusal(answer).condition != "forbidden") is passes
+
+
+OLM = '{"type":"olm","olm":{"type":"session-init","data":{"idKey":"a+/b","keys":[1,2],"more":{"n":5}}}}'
+NAMES = '{"type":"transcription-result","participant":{"name":"Eva Ek"}}'
+
+
+async def test_keys_are_exchanged_and_no_other_json_passes(rules: Script, room: str, enter: Connect) -> None:
+    async with enter(rules.person(room)) as client, enter(rules.person(room)) as other:
+        await client.join("aaaa0001")
+        await other.join("aaaa0002")
+        for said, passes in (
+            (OLM, True),
+            (OLM.replace('"olm":{', '"participant":{"name":"Eva Ek"},"olm":{'), True),
+            (NAMES, False),
+            (NAMES[:-1] + ',"type":"olm"}', True),  # which is all that passes then
+            (NAMES[:-1] + ',"__hash":["type","olm"]}', True),  # Prosody reads it so, a browser does not
+            (NAMES[:-1], False),
+            ("[]", False),
+            ("7", False),
+            ('["olm"]', False),
+            ("[" * 100_000, False),
+            ("", False),
+        ):
+            since = len(other.received)
+            text = said.replace('"', "&quot;")
+            message = f"<json-message xmlns='http://jitsi.org/jitmeet'>{text}</json-message><body>Hello</body>"
+            await client.send(f"<message to='{client.room_jid}/aaaa0002' type='chat'>{message}</message>")
+            await other.wait_for(lambda s: s.findtext(f"{CLIENT}body") == "Hello", since=since)
+            [got] = [s.findtext("{http://jitsi.org/jitmeet}json-message") for s in other.received[since:]]
+            assert (got is not None) is passes, said
+            assert "Eva" not in (got or "")
+            if said == OLM:
+                assert json.loads(got) == json.loads(OLM)
