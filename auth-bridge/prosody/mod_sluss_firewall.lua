@@ -2,6 +2,7 @@
 -- room, Jitsi's. Nothing else: not other rooms or people, not the bridge, not the videobridges' room.
 -- Also removes what a client says about who it is; the gate writes who it is.
 
+local add_filter = require "util.filters".add_filter;
 local json = require "util.json";
 local st = require "util.stanza";
 local jid_split = require "util.jid".split;
@@ -90,6 +91,17 @@ local function allowed(session, stanza)
 	end
 	return host == moderation and stanza.name == "message" and (about == nil or about == room.."@"..conference);
 end
+
+-- A stream from the web to any other host, such as that of Jitsi's service accounts, ends before it is told how to sign in there
+local function only_to_this_host(event)
+	local session = event.session;
+	add_filter(session, "stanzas/out", function (stanza)
+		if stanza.name ~= "stream:features" or session.host == module.host then return stanza; end
+		module:add_timer(0, function () session:close("host-unknown"); end);
+	end);
+end
+module:hook_global("websocket-session", only_to_this_host);
+module:hook_global("bosh-session", only_to_this_host);
 
 module:hook("pre-stanza", function (event)
 	local session, stanza = event.origin, event.stanza;

@@ -8,7 +8,7 @@ import json
 import pytest
 from tests.unit.gate.conftest import Connect, Script
 from tests.unit.gate.prosody import COMPONENT, CONFERENCE, MEET
-from tests.xmpp import CLIENT, Refused, refusal
+from tests.xmpp import CLIENT, Refused, open_stream, refusal
 
 from sluss.domain.gate import Role
 
@@ -199,3 +199,15 @@ async def test_keys_are_exchanged_and_no_other_json_passes(rules: Script, room: 
             assert "Eva" not in (got or "")
             if said == OLM:
                 assert json.loads(got) == json.loads(OLM)
+
+
+@pytest.mark.parametrize("host", [f"auth.{MEET}", f"internal.auth.{MEET}", CONFERENCE, COMPONENT])
+async def test_stream_from_the_web_to_another_host_is_told_no_way_to_sign_in(
+    rules: Script, room: str, url: str, enter: Connect, host: str
+) -> None:
+    anna = rules.person(room)
+    async with open_stream(url, host, headers={"Host": MEET}, room=room, token=anna.token) as client:
+        await asyncio.wait_for(client.closed.wait(), 5)
+        assert not [tag for s in client.received for tag in s.iter() if tag.tag.endswith("}mechanism")]
+    async with enter(anna) as client:
+        await client.ping()
