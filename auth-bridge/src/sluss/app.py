@@ -40,6 +40,7 @@ from sluss.services.health import Health
 from sluss.services.housekeeping import Housekeeping
 from sluss.services.meetings import Meetings
 from sluss.services.organisers import Organisers
+from sluss.services.outside import Outside
 from sluss.services.participation import Participation
 from sluss.services.tickets import Tickets
 from sluss.store.database import Store, require_current_schema
@@ -216,12 +217,14 @@ def _ground(
 def _services(ground: Ground, keys: TicketKeys, door: Callable[[], Door], *, gate: bool) -> Services:
     organisers = Organisers(ground, Passwords())
     participation = Participation(ground, door)
+    tickets = Tickets(ground, keys, organisers)
     return Services(
         organisers=organisers,
         meetings=Meetings(ground, door),
         participation=participation,
-        tickets=Tickets(ground, keys, organisers),
+        tickets=tickets,
         admission=Admission(ground, keys, participation, door),
+        outside=Outside(ground, tickets, door),
         attendance=Attendance(ground, keys, organisers),
         audit=AuditLog(ground),
         health=Health(ground, door if gate else None),

@@ -18,7 +18,6 @@ MODULES = (
     "av_moderation_component",
     "client_proxy",
     "conference_duration",
-    "end_conference",
     "features_identity",
     "limits_exception",
 )

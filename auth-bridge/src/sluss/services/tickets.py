@@ -65,7 +65,7 @@ class Tickets:
         now, jti = self._g.clock(), new_id()
 
         def work(tx: Transaction) -> tuple[Invitation, Meeting, Verification] | SlussError:
-            own = self._own(tx, session, meeting_id, now)
+            own = self.own(tx, session, meeting_id, now)
             return own if isinstance(own, SlussError) else self._issue(tx, own[1], session, jti, now)
 
         return self._sign(*await self._g.store.run(work), jti, now)
@@ -78,7 +78,7 @@ class Tickets:
         now = self._g.clock()
 
         def work(tx: Transaction) -> SlussError | None:
-            own = self._own(tx, session, meeting_id, now)
+            own = self.own(tx, session, meeting_id, now)
             if isinstance(own, SlussError):
                 return own
             record, invitation = own
@@ -120,7 +120,7 @@ class Tickets:
         now = self._g.clock()
 
         def work(tx: Transaction) -> bool | SlussError:
-            own = self._own(tx, session, meeting_id, now)
+            own = self.own(tx, session, meeting_id, now)
             if isinstance(own, SlussError):
                 return own
             meeting = tx.meetings.get(meeting_id)
@@ -131,9 +131,10 @@ class Tickets:
 
         return await self._g.store.run(work)
 
-    def _own(
+    def own(
         self, tx: Transaction, session: str, meeting_id: str, now: datetime
     ) -> tuple[OrganiserRecord, Invitation] | SlussError:
+        """The organiser signed in here and their own invitation, if the meeting is theirs."""
         record = self._organisers.signed_in(tx, session, now)
         if isinstance(record, SlussError):
             return record

@@ -61,6 +61,7 @@ def routes() -> list[web.AbstractRouteDef]:
         web.get(f"{link}/room", room.participant_room, name="room"),
         web.post(f"{link}/ticket", room.participant_ticket, name="ticket"),
         web.get(f"{link}/here", room.participant_here, name="here"),
+        web.get(f"{link}/outside", room.participant_outside, name="outside"),
         # The organiser's
         web.get("/enrol/{token}", organiser.enrol_form, name="enrol"),
         web.post("/enrol/{token}", organiser.enrol, name="enrol"),
@@ -86,6 +87,7 @@ def routes() -> list[web.AbstractRouteDef]:
         web.get(f"{meeting}/room", room.organiser_room, name="organiser_room"),
         web.post(f"{meeting}/ticket", room.organiser_ticket, name="organiser_ticket"),
         web.get(f"{meeting}/here", room.organiser_here, name="organiser_here"),
+        web.get(f"{meeting}/outside", room.organiser_outside, name="organiser_outside"),
         web.post(f"{invitation}/resend", organiser.resend, name="resend"),
         web.post(f"{invitation}/withdraw", organiser.withdraw, name="withdraw"),
         web.post(f"{invitation}/unlock", organiser.unlock, name="unlock"),
