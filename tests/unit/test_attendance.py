@@ -295,7 +295,7 @@ async def test_housekeeping_forgets_codes_limits_sessions_and_sent_messages_in_t
     await world.worker.deliver_due()
     counts = {
         "SELECT count(*) AS n FROM challenges": 0.1,  # hours
-        "SELECT count(*) AS n FROM limits": 1,
+        "SELECT count(*) AS n FROM limits": 2,
         "SELECT count(*) AS n FROM sessions": 13,
         "SELECT count(*) AS n FROM outbox": 31 * 24,
     }

@@ -543,6 +543,30 @@ async def test_head_is_noted_in_the_log_at_start_hourly_and_at_the_end(world):
     assert [line["head"] for line in logs if line["event"] == "audit_head"] == [head] * 3
 
 
+async def test_head_of_a_new_installation_is_noted_soon_after_its_first_entry(world):
+    with structlog.testing.capture_logs() as logs:
+        await world.housekeeping.tick()
+        world.clock.forward(seconds=10)
+        await world.services.organisers.add("Olle Ohlsson", "olle@example.org")
+        for _ in range(3):
+            world.clock.forward(seconds=10)
+            await world.housekeeping.tick()
+    head = str(await world.services.audit.head())
+    assert [line["head"] for line in logs if line["event"] == "audit_head"] == [head]
+
+
+@pytest.mark.parametrize("days", [-1, 1])
+async def test_head_is_noted_hourly_whatever_the_clock_is_set_to(world, days):
+    await world.services.organisers.add("Olle Ohlsson", "olle@example.org")
+    await world.housekeeping.tick()
+    world.clock.set(days=days)
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(3):
+            world.clock.forward(minutes=30)
+            await world.housekeeping.tick()
+    assert len([line for line in logs if line["event"] == "audit_head"]) == 1
+
+
 # The commands
 
 

@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -138,7 +139,7 @@ async def running(
             stack.push_async_callback(gate.stop)
         outbox.start()
         stack.push_async_callback(outbox.stop)
-        housekeeping = Housekeeping(ground, services.admission)
+        housekeeping = Housekeeping(ground, services.admission, time.monotonic)
         housekeeping.start()
         stack.push_async_callback(housekeeping.stop)
 
