@@ -15,6 +15,7 @@ import secrets
 import shlex
 import ssl
 import subprocess
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -52,11 +53,13 @@ class Insider:
             [*server.machine.ssh(), command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         assert self._answer() == "ready"
+        self._turn = threading.Lock()
 
     def __call__(self, name: str, /, **arguments: Any) -> Any:
-        self._process.stdin.write(json.dumps([name, arguments]) + "\n")
-        self._process.stdin.flush()
-        answer = self._answer()
+        with self._turn:
+            self._process.stdin.write(json.dumps([name, arguments]) + "\n")
+            self._process.stdin.flush()
+            answer = self._answer()
         if "failed" in answer:
             raise AssertionError(f"insider: {name}: {answer['failed']}")
         return answer["done"]
