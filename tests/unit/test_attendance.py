@@ -280,6 +280,13 @@ async def test_room_is_ended_half_an_hour_after_its_time(inside):
     assert world.door.ended == [room]
 
 
+async def test_clock_set_back_to_before_the_meeting_puts_nobody_out(inside):
+    world, *_ = inside
+    world.clock.set(hours=-1)
+    await world.housekeeping.tick()
+    assert (world.door.ended, world.door.expelled) == ([], [])
+
+
 async def test_empty_room_is_not_ended(inside):
     world, room, username = inside
     await world.services.admission.left(world.event(room, username))
