@@ -269,6 +269,13 @@ class Meeting:
 
     def invite(self, *names: str) -> list[Person]:
         """More participants."""
+        people = self.add(*names)
+        for person in people:
+            person.read_mail()
+        return people
+
+    def add(self, *names: str) -> list[Person]:
+        """More participants, whose mail has not come yet."""
         people = [_person(self.site, name, self) for name in names]
         for person in people:
             answer = self.organiser.browser.post(
@@ -276,8 +283,6 @@ class Meeting:
                 {"name": person.name, "email": person.email, "mobile": person.mobile},
             )
             assert answer.status == 303, answer.text
-        for person in people:
-            person.read_mail()
         self.people += people
         return people
 
