@@ -3,7 +3,6 @@
 
 local add_filter = require "util.filters".add_filter;
 local formdecode = require "util.http".formdecode;
-local json = require "util.json";
 local new_id = require "util.id".long;
 
 local bridge = module:require "sluss_bridge";
@@ -34,18 +33,18 @@ end
 module:hook_global("websocket-session", take_ticket("websocket"), 10);
 module:hook_global("bosh-session", take_ticket("bosh"), 10);
 
--- What Jitsi's own modules look for in a session
-local function set_jitsi_fields(session, room, claims)
-	local context = type(claims.context) == "table" and claims.context or {};
+-- What Jitsi's own modules look for in a session: the claims of a ticket, as its verdict says them
+local function set_jitsi_fields(session, room, attr)
+	local user = { id = attr.username, name = attr.name, moderator = attr.role == "organiser" };
+	local features = {};
+	for name in (attr.features or ""):gmatch("%S+") do features[name] = true; end
+	local claims = { room = room, sub = module.host, context = { user = user, features = features } };
 	session.auth_token = "-"; -- they ask only whether there is one
 	session._jitsi_auth_done = true;
-	session.jitsi_meet_room = claims.room;
-	session.jitsi_meet_domain = claims.sub;
-	session.jitsi_meet_str_tenant = context.tenant;
-	session.jitsi_meet_context_user = context.user;
-	session.jitsi_meet_context_group = context.group;
-	session.jitsi_meet_context_features = context.features;
-	session.jitsi_meet_context_room = context.room;
+	session.jitsi_meet_room = room;
+	session.jitsi_meet_domain = module.host;
+	session.jitsi_meet_context_user = user;
+	session.jitsi_meet_context_features = features;
 	session.jitsi_web_query_room = room;
 	session.jitsi_web_query_prefix = "";
 	prosody.events.fire_event("jitsi-authentication-token-verified", { session = session, claims = claims });
@@ -65,15 +64,14 @@ local function redeem(session)
 		address = session.ip;
 	}, ticket.token);
 	if not verdict then return nil, reason; end
-	local claims = json.decode(verdict:get_child_text("context") or "");
-	local username = verdict.attr.username;
-	if type(claims) ~= "table" or claims.room ~= ticket.room or not username or username == ""
-	or session.type ~= "c2s_unauthed" then
+	local attr = verdict.attr;
+	if (attr.username or "") == "" or not attr.name or session.type ~= "c2s_unauthed" then
 		return nil, "unavailable";
 	end
 	session.sluss.room = ticket.room;
-	set_jitsi_fields(session, ticket.room, claims);
-	return username;
+	session.sluss.verdict = bridge.keep(verdict);
+	set_jitsi_fields(session, ticket.room, attr);
+	return attr.username;
 end
 
 local sasl = {};

@@ -8,6 +8,7 @@ local set = require "util.set";
 
 local conference = "conference."..module.host;
 local focus = "focus."..module.host;
+local polls = "polls."..module.host;
 
 local host_queries = set.new {
 	"http://jabber.org/protocol/disco#info", "http://jabber.org/protocol/disco#items",
@@ -26,6 +27,18 @@ local xmlns_muc_user = "http://jabber.org/protocol/muc#user"; -- role and affili
 
 local function is_reply(stanza)
 	return stanza.attr.type == "result" or stanza.attr.type == "error";
+end
+
+local function is_without_chat(session)
+	return not session.jitsi_meet_context_features["send-groupchat"];
+end
+
+-- What Jitsi's clients tell each other by themselves, such as the keys of end-to-end encryption
+local function is_clients_own(stanza)
+	for _, tag in ipairs(stanza.tags) do
+		if tag.name ~= "json-message" and tag.name ~= "nick" then return false; end
+	end
+	return true;
 end
 
 local function asks_for(stanza, namespaces)
@@ -63,11 +76,13 @@ local function allowed(session, stanza)
 	end
 	local node, host, nick = jid_split(to);
 	if host == conference and node == room then
+		if stanza.name == "message" and is_without_chat(session) and not is_clients_own(stanza) then return false; end
 		return may_send[stanza.name](stanza, nick);
 	elseif node or not payload then
 		return false;
 	end
 	local about = payload.attr.room;
+	if host == polls and is_without_chat(session) then return false; end
 	if host == focus then
 		return stanza.name == "iq" and payload.name == "conference" and about == room.."@"..conference;
 	end

@@ -35,12 +35,9 @@ local function refuse(event, reason)
 	return true;
 end
 
--- The verified name in every presence and message, in place of whatever the client wrote
+-- The verified name in every presence and message; what the client wrote of itself, mod_sluss_firewall has removed
 local function stamp(event)
 	local stanza, person = event.stanza, event.origin.sluss and event.origin.sluss.person;
-	stanza:maptags(function (tag)
-		if tag.attr.xmlns ~= xmlns and tag.attr.xmlns ~= xmlns_nick then return tag; end
-	end);
 	if not person then return; end
 	stanza:text_tag("nick", person.name, { xmlns = xmlns_nick });
 	if stanza.name == "presence" then stanza:text_tag("verified", nil, person.verified); end
@@ -64,10 +61,13 @@ module:hook("presence/full", function (event)
 	elseif name ~= origin.sluss.room or nick == "focus" then
 		return refuse(event, "wrong-room"); -- Jitsi's clients obey whoever is called focus
 	end
-	local verdict, reason = bridge.ask("admit", {
-		session = origin.sluss.session, room = name, occupant = stanza.attr.from, kind = kind;
-		stage = room and "join" or "create";
-	});
+	local verdict, reason = bridge.kept(origin.sluss), nil;
+	if not verdict then
+		verdict, reason = bridge.ask("admit", {
+			session = origin.sluss.session, room = name, occupant = stanza.attr.from, kind = kind;
+			stage = room and "join" or "create", again = origin.sluss.entered and "true" or nil;
+		});
+	end
 	if origin.destroyed then return true; end
 	if not verdict then return refuse(event, reason); end
 	local attr = verdict.attr;
@@ -75,7 +75,7 @@ module:hook("presence/full", function (event)
 		if not attr.name then return refuse(event, "unavailable"); end
 		origin.sluss.person = {
 			name = attr.name;
-			verified = { xmlns = xmlns, role = attr.role, method = attr.method, acr = attr.acr, since = attr.since };
+			verified = { xmlns = xmlns, method = attr.method, since = attr.since };
 		};
 	end
 	verdicts[stanza] = { may_create = not room, owner = kind == "focus" or attr.role == "organiser" };

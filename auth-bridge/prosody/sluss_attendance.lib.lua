@@ -58,6 +58,7 @@ end
 module:hook("muc-occupant-session-new", function (event)
 	local room, occupant, session = event.room, event.jid, event.origin.sluss;
 	if not (session and session.person) then return; end -- the focus does not attend
+	session.entered = true;
 	room._data.sluss_present = room._data.sluss_present or {};
 	room._data.sluss_present[occupant] = { session = session.session, at = os.time() };
 	report("entered", room, occupant, session.session, os.time());

@@ -3,7 +3,7 @@
 
 local async = require "util.async";
 local new_id = require "util.id".medium;
-local now = require "util.time".now;
+local now = require "util.time".monotonic;
 local st = require "util.stanza";
 local timer = require "util.timer";
 
@@ -13,6 +13,7 @@ local xmlns = "urn:sluss:gate:1";
 
 local bridges = module:get_option_array("sluss_bridges", {});
 local timeout = module:get_option_number("sluss_timeout", 3); -- seconds, for all bridges together
+local good_for = 1; -- seconds
 local most_open = 256;
 
 -- The questions that wait for an answer, by the id of their stanza. Prosody's own send_iq does the same with two hooks,
@@ -89,4 +90,16 @@ local function ask(question, attr, token)
 	return nil, "unavailable";
 end
 
-return { ask = ask, first = first, is_bridge = is_bridge, timeout = timeout, xmlns = xmlns };
+--- Keep the yes to a ticket: it is good for the room too, if the person enters at once.
+local function keep(verdict)
+	return verdict.attr.enter == "true" and { attr = verdict.attr, good_until = now() + good_for };
+end
+
+--- The yes that was kept for a session, once, if it is not older than an answer may be and the bridge is still there.
+local function kept(session)
+	local verdict = session.verdict;
+	session.verdict = nil;
+	return verdict and now() < verdict.good_until and first() and verdict or nil;
+end
+
+return { ask = ask, first = first, keep = keep, kept = kept, is_bridge = is_bridge, timeout = timeout, xmlns = xmlns };

@@ -27,9 +27,9 @@ SAID = {
     "email": "<email>eva.ek@sluss.test</email>",
     "avatar_url": "<avatar-url>https://evil.example/a.png</avatar-url>",
     "avatar_id": "<avatar-id>eva</avatar-id>",
-    "verified": "<verified xmlns='urn:sluss:gate:1' role='organiser' method='totp' acr='high' since='1'/>",
-    "verified_without_namespace": "<verified role='organiser'/>",
-    "verified_inside_something": "<a xmlns='urn:x'><verified xmlns='urn:sluss:gate:1' role='organiser'/></a>",
+    "verified": "<verified xmlns='urn:sluss:gate:1' role='organiser' method='totp' since='1'/>",
+    "verified_without_namespace": "<verified method='totp'/>",
+    "verified_inside_something": "<a xmlns='urn:x'><verified xmlns='urn:sluss:gate:1' method='totp'/></a>",
     "owner": OWNER,
     "owner_inside_something": f"<a xmlns='urn:x'>{OWNER}</a>",
     "owner_deep_inside": f"<a xmlns='urn:x'><b><c>{OWNER}</c></b></a>",
@@ -62,7 +62,7 @@ async def test_presence_shows_the_verified_name_and_role_although_it_says(
         assert len(shown) == 2
         for presence in shown:
             assert shows_only(presence, anna.name)
-            assert [v.get("role") for v in presence.iter(f"{GATE}verified")] == ["participant"]
+            assert [(v.get("role"), v.get("method")) for v in presence.iter(f"{GATE}verified")] == [(None, "sms")]
             assert len([e for e in presence.iter() if e.tag.endswith("}verified") or e.tag == "verified"]) == 1
             items = list(presence.iter(f"{MUC_USER}item"))
             assert [(i.get("affiliation"), i.get("role"), i.get("jid")) for i in items] == [

@@ -18,7 +18,10 @@ from urllib.parse import urlencode
 OPEN = "<open xmlns='urn:ietf:params:xml:ns:xmpp-framing' to='{}' version='1.0'/>"
 AUTH = "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='ANONYMOUS'/>"
 BIND = "<iq xmlns='jabber:client' id='b' type='set'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>"
-JOIN = "<presence xmlns='jabber:client' to='{}@conference.{}/{}'><x xmlns='http://jabber.org/protocol/muc'/></presence>"
+JOIN = (  # the name as Jitsi's client always says it: without a gate the others see that one
+    "<presence xmlns='jabber:client' to='{}@conference.{}/{}'><x xmlns='http://jabber.org/protocol/muc'/>"
+    "<nick xmlns='http://jabber.org/protocol/nick'>Anna Lindberg</nick></presence>"
+)
 MEDIUM, LONG = 126, 0x10000
 
 

@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 
 import pytest
+import yaml
 from tests.attacks.people import Insider, Site
 from tests.hosts.provision import REPOSITORY, play
 
@@ -193,6 +194,7 @@ MISTAKES = {
     "sluss_sms": ({"kind": "pigeon"}, "sluss_sms.kind must be http or gammu-smsd"),
     "sluss_default_region": ("Sverige", "sluss_default_region must be"),
     "sluss_default_locale": ("de", "sluss_default_locale must be"),
+    "sluss_policy": ("/nowhere", "sluss_policy must be the path of a file"),
     "sluss_wheels": ("/nowhere", "sluss_wheels must be a directory"),
     "sluss_ssh_sources": (["192.0.2.0/24"], "you would lock yourself out"),
     "sluss_portal_host": ("meet.sluss.test", "must differ"),
@@ -219,6 +221,28 @@ def test_mistake_in_the_inventory_is_named(host, tmp_path, name):
     tried = play(host.machine, path, "demo", "-e", json.dumps({name: value}))
     assert tried.failed
     assert said in tried.failure
+
+
+def test_policy_of_the_organisation_is_checked_put_in_place_and_taken_back(host, tmp_path):
+    policy = yaml.safe_load((REPOSITORY / "auth-bridge/src/sluss/default-policy.yml").read_text("utf-8"))
+    policy["classes"]["internal"]["retention"] = "45d"
+    good, bad = tmp_path / "good.yml", tmp_path / "bad.yml"
+    good.write_text(yaml.safe_dump(policy, allow_unicode=True), "utf-8")
+    policy["classes"]["internal"]["join"]["methods"] = ["link"]
+    bad.write_text(yaml.safe_dump(policy, allow_unicode=True), "utf-8")
+    try:
+        for given in (str(good), yaml.safe_load(good.read_text("utf-8"))):
+            assert not play(host.machine, "site.yml", "demo", "-e", json.dumps({"sluss_policy": given})).failed
+            assert " 45 days " in host.run("sluss policy explain internal").stdout
+            assert ready(host) == "200"
+        tried = play(host.machine, "site.yml", "demo", "-e", json.dumps({"sluss_policy": str(bad)}))
+        assert tried.failed
+        assert "is one factor, and two are needed" in tried.failure
+        assert host.run("sluss policy check").stdout.startswith("ok /etc/sluss/policy.yml\n")
+        assert ready(host) == "200"
+    finally:
+        assert not play(host.machine).failed
+    assert " 90 days " in host.run("sluss policy explain internal").stdout
 
 
 def test_mistake_in_the_inventory_stops_the_play_before_it_changes_anything(host):

@@ -7,10 +7,8 @@ import pytest
 from tests.unit.world import ANNA, BROWSER, MEET
 
 from sluss.domain.assurance import Purpose
-from sluss.domain.drafts import parse_meeting
 from sluss.domain.errors import GateUnavailable, InvalidInput, NotFound, NotVerified
-from sluss.domain.gate import OccupantKind, Refusal, Stage
-from sluss.domain.policy import sensitivity_class
+from sluss.domain.gate import Entry, OccupantKind, Refusal, Stage
 
 BERTIL = ("Bertil Berg", "bertil@example.org", "070-174 06 06")
 BERTILS_MOBILE = "+46701740606"
@@ -35,6 +33,10 @@ async def refusal(world, *args, **kwargs):
     return verdict.reason
 
 
+async def focus(world, room, stage=Stage.JOIN):
+    return await world.services.admission.admit(Entry("", room, f"focus@auth.{MEET}/x", OccupantKind.FOCUS, stage))
+
+
 async def shut_out(world, verb="withdraw"):
     anna, _ = (await world.services.meetings.view(world.organiser_now, world.meeting_now.id)).participants
     return await getattr(world.services.meetings, verb)(world.organiser_now, anna.invitation.id)
@@ -45,7 +47,7 @@ async def test_who_used_a_ticket_is_let_in_under_the_verified_name(at_the_door, 
     world, room, username = at_the_door
     verdict = await world.admit(room, username, stage=stage)
     assert (verdict.allow, verdict.session, verdict.name, verdict.role) == (True, "xmpp-1", ANNA[0], "participant")
-    assert (verdict.method, verdict.acr) == ("sms", "urn:sluss:acr:aal1")
+    assert verdict.method == "sms"
     assert verdict.since == int(world.clock.now.timestamp())
 
 
@@ -61,6 +63,18 @@ async def test_ticket_admits_once(at_the_door, first):
     assert (await world.admit(room, username, stage=first)).allow
     for stage in Stage:
         assert await refusal(world, room, username, stage=stage) is Refusal.USED
+
+
+async def test_who_was_inside_does_not_come_back_in_the_same_session(at_the_door):
+    world, room, username = at_the_door
+    assert (await world.admit(room, username, again=True)).reason is Refusal.USED
+
+
+async def test_yes_to_the_ticket_is_a_yes_to_entering_at_once(at_the_door):
+    world, _, _ = at_the_door
+    ticket = await world.ticket(world.link(BERTIL[1]), "b", BERTILS_MOBILE)
+    verdict = await world.authenticate(ticket.token, ticket.room, "xmpp-2")
+    assert (verdict.name, verdict.role, verdict.method) == (BERTIL[0], "participant", "sms")
 
 
 async def test_ticket_admits_once_of_many_at_the_same_time(at_the_door):
@@ -115,24 +129,17 @@ async def test_door_is_open_from_a_quarter_before_until_half_an_hour_after(at_th
     world, room, username = at_the_door
     start = world.clock.now + timedelta(minutes=starts_in)
     world.sql("UPDATE meetings SET starts_at = ?", int(start.timestamp()))
-    focus = {"session": "", "occupant": f"focus@auth.{MEET}/x", "kind": OccupantKind.FOCUS, "stage": Stage.CREATE}
-    assert (await world.services.admission.admit(room=room, **focus)).allow is let_in
+    assert (await focus(world, room, Stage.CREATE)).allow is let_in
     assert (await world.admit(room, username)).allow is let_in
 
 
 async def test_focus_enters_open_rooms_only(at_the_door):
     world, room, _ = at_the_door
-
-    async def focus(name):
-        return await world.services.admission.admit(
-            session="", room=name, occupant=f"focus@auth.{MEET}/x", kind=OccupantKind.FOCUS, stage=Stage.JOIN
-        )
-
-    assert (await focus(room)).allow
+    assert (await focus(world, room)).allow
     for name in ("", "lobby", "*", room.upper()):
-        assert not (await focus(name)).allow, name
+        assert not (await focus(world, name)).allow, name
     await world.services.meetings.end(world.organiser_now, world.meeting_now.id)
-    assert (await focus(room)).reason is Refusal.NOT_OPEN
+    assert (await focus(world, room)).reason is Refusal.NOT_OPEN
 
 
 async def test_organiser_enters_as_the_organiser(world):
@@ -142,12 +149,7 @@ async def test_organiser_enters_as_the_organiser(world):
     ticket = await world.services.tickets.for_organiser(session, meeting.id)
     who = await world.authenticate(ticket.token, ticket.room)
     verdict = await world.admit(ticket.room, who.username)
-    assert (verdict.name, verdict.role, verdict.method, verdict.acr) == (
-        organiser.name,
-        "organiser",
-        "totp",
-        "urn:sluss:acr:aal2",
-    )
+    assert (verdict.name, verdict.role, verdict.method) == (organiser.name, "organiser", "totp")
 
 
 # Put out
@@ -271,9 +273,9 @@ async def test_classes_that_no_participant_could_satisfy_are_not_offered(world):
         with pytest.raises(InvalidInput) as refused:
             await world.meeting(organiser, sensitivity=name)
         assert refused.value.field == "sensitivity"
-        assert "sms" not in sensitivity_class(name).accepted
-    with pytest.raises(InvalidInput):
-        parse_meeting({"sensitivity": "open"}, [], region="SE", now=world.clock.now)
+    for name in ("", "Internal", "open"):
+        with pytest.raises(InvalidInput, match="Choose how sensitive"):
+            await world.meeting(organiser, sensitivity=name)
     assert world.sql("SELECT id FROM meetings") == []
     assert world.mail.sent == []
 

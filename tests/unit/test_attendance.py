@@ -132,13 +132,16 @@ async def test_event_of_another_is_a_proof_of_presence(inside):
     assert [(line["left_at"], line["exact"]) for line in lines(world)] == [(told, False), (told, True)]
 
 
-async def test_who_was_let_in_just_before_prosody_stopped_is_not_forgotten(inside):
+@pytest.mark.parametrize("later", [False, True])
+async def test_who_was_let_in_just_before_prosody_stopped_is_not_forgotten(inside, later):
     """Prosody took what it had not yet told with it. Somebody let in long before would have been told of."""
     world, room, _ = inside
     for session, minutes in (("xmpp-2", 1), ("xmpp-3", 0)):
         ticket = await world.ticket(world.link(BERTIL[1]), "b", BERTILS_MOBILE)
         who = await world.authenticate(ticket.token, room, session)
-        assert (await world.admit(room, who.username, session)).allow
+        if later:
+            world.clock.forward(minutes=10)
+            assert (await world.admit(room, who.username, session)).allow
         admitted = at(world)
         world.clock.forward(minutes=minutes)
         await world.services.admission.roll_called("e1", 1, [Occupant(room, "xmpp-1", "x@y/z", at(world))])

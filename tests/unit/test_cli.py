@@ -17,6 +17,7 @@ def sluss(tmp_path, monkeypatch):
     """Runs `sluss --config … <arguments>` with the secrets at hand."""
     path = written(tmp_path, valid(tmp_path))
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials(tmp_path)))
+    monkeypatch.setattr("sluss.policy_file.POLICY_PATH", tmp_path / "policy.yml")
     return lambda *arguments: CliRunner().invoke(main, ["--config", str(path), *arguments])
 
 

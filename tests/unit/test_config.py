@@ -242,3 +242,9 @@ def test_sms_go_to_the_regions_own_country_and_two_thousand_a_day_unless_it_is_s
     assert load_settings(written(tmp_path, settings)).sms_rules.prefixes == ("+47",)
     settings["sms"] |= {"prefixes": ["+46", "+358"], "per_day": 50}
     assert load_settings(written(tmp_path, settings)).sms_rules == SmsRules(("+46", "+358"), 50)
+
+
+def test_key_that_is_there_twice_is_named(tmp_path):
+    path = written(tmp_path, valid(tmp_path))
+    path.write_text(path.read_text("utf-8") + "organisation: Another Ltd\n", "utf-8")
+    assert "“organisation” is there twice" in refused(path)

@@ -50,7 +50,7 @@ def test_meeting_is_read_as_written():
         ("time", ["", "25:00", "half past nine", "09:60"]),
         ("minutes", ["", "4", "1441", "-60", "sixty", "60.5", "1e3", "9" * 5000, "²"]),
         ("time_zone", ["", "Stockholm", "../../etc/passwd", "/etc/localtime", "Europe", "x" * 5000, "\0", "\ud800"]),
-        ("sensitivity", ["", "Internal", "open"]),
+        ("sensitivity", ["", "x" * 41]),
     ],
 )
 def test_wrong_field_is_named(name, values):

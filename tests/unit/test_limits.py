@@ -2,6 +2,7 @@
 
 import inspect
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -16,6 +17,7 @@ from sluss.domain.audit import Action, parse
 from sluss.domain.errors import NotFound, NotVerified, SlussError, TooManyTries
 from sluss.domain.limits import LIMITS, LockKind, SmsRules
 from sluss.keyring.secrets import audit_key, field_key
+from sluss.services.audit import Recorder
 from sluss.services.common import new_link
 from sluss.store.database import Store
 from sluss.store.sealing import Sealer
@@ -476,9 +478,7 @@ def with_rules(world: World, rules: SmsRules | None = None) -> World:
     world.store.close()
     world.store = Store(f"sqlite:///{world.database}", Sealer(field_key(MASTER)), audit_key(MASTER))
     world.worker._store = world.store
-    ground = type(world.ground)(
-        world.store, world.clock, world.ground.hasher, world.ground.site, world.worker.wake, rules or world.ground.sms
-    )
+    ground = replace(world.ground, store=world.store, sms=rules or world.ground.sms, audit=Recorder())
     world.ground, world.services = ground, _services(ground, world.keys, lambda: world.door, gate=True)
     world.services.organisers._passwords._hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
     return world

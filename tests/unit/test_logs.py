@@ -85,7 +85,7 @@ async def test_whole_way_at_debug_shows_no_secret_and_nobody(world, capsys, form
     log = capsys.readouterr().err
     events = {
         *("organiser_added", "signed_in", "meeting_created", "message_sent", "message_failed", "code_asked_for"),
-        *("not_verified", "verified", "ticket_issued", "ticket_used", "admitted", "refused", "invitation_closed"),
+        *("not_verified", "verified", "ticket_issued", "ticket_used", "refused", "invitation_closed"),
         *("roll_called", "expel_not_confirmed"),
     }
     assert {event for event in events if event not in log} == set()

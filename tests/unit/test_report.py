@@ -23,9 +23,9 @@ from sluss.domain.attendance import FOLD, Presence, coarse_origin, fold
 from sluss.domain.audit import Action, Outcome
 from sluss.domain.errors import InvalidInput, NotFound, NotVerified, SignInRequired
 from sluss.domain.gate import Occupant
-from sluss.domain.policy import CLASSES
 from sluss.keyring.secrets import audit_key, field_key
 from sluss.keyring.tickets import BadTicketError, TicketKeys, create_first_key
+from sluss.policy_file import default_policy
 from sluss.services.admission import Admission
 from sluss.services.attendance import COLUMNS, _cell
 from sluss.services.housekeeping import Housekeeping
@@ -151,9 +151,8 @@ async def test_report_folds_a_reconnect_and_says_how_from_where_and_how_long(met
     assert (stay.methods, stay.assurance, stay.origins) == ((Method.SMS,), "urn:sluss:acr:aal1", ("192.0.2.0/24",))
 
 
-async def test_network_is_kept_only_where_the_class_says_so(world, monkeypatch):
-    policy = {"internal": replace(CLASSES["internal"], keeps_origin=False)}
-    monkeypatch.setattr("sluss.domain.policy.CLASSES", CLASSES | policy)
+async def test_network_is_kept_only_where_the_class_says_so(world):
+    world.change_class(keeps_origin=False)
     await had(world)
     await fresh(world)
     report = await world.services.attendance.report(world.session, world.meeting_id)
@@ -162,7 +161,7 @@ async def test_network_is_kept_only_where_the_class_says_so(world, monkeypatch):
 
 
 def test_classes_say_what_is_kept_and_how_long():
-    kept = {c.name: (c.keeps_origin, c.retention.days) for c in CLASSES.values()}
+    kept = {c.name: (c.keeps_origin, c.retention.days) for c in default_policy().classes.values()}
     assert kept == {"internal": (True, 90), "confidential": (False, 30), "secret": (False, 7)}
 
 

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import sqlite3
+from dataclasses import replace
 from datetime import timedelta
 from itertools import product
 
@@ -44,7 +45,7 @@ async def held(open_meeting):
 async def refusal(world, token, room, session="xmpp-1"):
     verdict = await world.authenticate(token, room, session)
     assert not verdict.allow
-    assert (verdict.username, verdict.name, verdict.context) == (None, None, {})
+    assert (verdict.username, verdict.name, verdict.enter) == (None, None, False)
     return verdict.reason
 
 
@@ -138,8 +139,9 @@ async def test_organiser_needs_a_fresh_code_and_their_own_meeting(open_meeting):
     assert await t.organiser_may_enter(session, meeting.id)
     ticket = await t.for_organiser(session, meeting.id)
     verdict = await world.authenticate(ticket.token, meeting.room)
-    assert verdict.context["context"]["user"]["moderator"] is True
-    assert (verdict.context["amr"], verdict.context["acr"]) == (["pwd", "otp", "mfa"], "urn:sluss:acr:aal2")
+    assert (verdict.role, verdict.method) == ("organiser", "totp")
+    claims = jwt.decode(ticket.token, options={"verify_signature": False})
+    assert (claims["amr"], claims["acr"]) == (["pwd", "otp", "mfa"], "urn:sluss:acr:aal2")
     with pytest.raises(SignInRequired):
         await t.for_organiser(new_link(), meeting.id)
     _, strangers = await world.signed_in("olle@example.org")
@@ -191,13 +193,40 @@ async def test_ticket_says_who_for_which_room_and_how_proved(held):
         "auth_time": now,
         "context": {
             "user": {"name": ANNA[0], "moderator": False},
-            "features": dict.fromkeys(claims["context"]["features"], False),
+            "features": claims["context"]["features"],
         },
     }
     assert username.startswith("p-")
     assert len(jti) == 32
     for secret in (ANNA[1], "Budget", world.link()):
         assert secret not in json.dumps(claims)
+
+
+async def test_ticket_says_what_the_class_allows_in_the_meeting(open_meeting):
+    world, link = open_meeting, open_meeting.link()
+    await world.ticket(link)
+
+    async def features():
+        token = (await world.services.tickets.for_participant(link, BROWSER)).token
+        return jwt.decode(token, options={"verify_signature": False})["context"]["features"]
+
+    said = await features()
+    assert {name for name, allowed in said.items() if allowed} == {
+        "screen-sharing",
+        "send-groupchat",
+        "send-private-message",
+        "create-polls",
+    }
+    for changed, names in (
+        ({"recording": True}, {"recording"}),
+        ({"screen_sharing": False}, {"screen-sharing"}),
+        ({"chat": False}, {"send-groupchat", "send-private-message", "create-polls"}),
+    ):
+        was = world.ground.policy.of("internal").features
+        world.change_class(features=replace(was, **changed))
+        now = await features()
+        assert {name for name in said if said[name] != now[name]} == names
+        world.change_class(features=was)
 
 
 async def test_rooms_are_lower_case_and_128_random_bits(open_meeting):

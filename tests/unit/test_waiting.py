@@ -1,33 +1,27 @@
 """The waiting room, one person on several devices, and people of one name: what a sensitivity class says of them."""
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from tests.unit.world import ANNA, BROWSER, OTHER_BROWSER, World
 
-from sluss.domain import policy
 from sluss.domain.assurance import Purpose
 from sluss.domain.drafts import participant
 from sluss.domain.errors import InvalidInput, NotOpen, NotVerified, Waiting
 from sluss.domain.gate import Refusal
-from sluss.domain.policy import CLASSES
+from sluss.policy_file import default_policy
 
 BERTIL = ("Bertil Berg", "bertil@example.org", "070-174 06 06")
 BERTILS_MOBILE = "+46701740606"
 
 
 def test_classes_wait_and_count_devices_as_they_say():
-    assert {c.name: (c.waiting_room, c.waiting_shows_verified, c.devices) for c in CLASSES.values()} == {
+    classes = default_policy().classes.values()
+    assert {c.name: (c.waiting_room, c.waiting_shows_verified, c.devices) for c in classes} == {
         "internal": (False, True, 2),
         "confidential": (True, True, 1),
         "secret": (True, False, 1),
     }
-
-
-def with_class(monkeypatch, **changed):
-    """A class of this kind that a participant can verify for: a phone opens none of those that wait."""
-    monkeypatch.setitem(policy.CLASSES, "internal", replace(CLASSES["internal"], **changed))
 
 
 async def made(world: World, *people) -> World:
@@ -37,9 +31,9 @@ async def made(world: World, *people) -> World:
 
 
 @pytest.fixture
-async def waiting(world, monkeypatch):
+async def waiting(world):
     """Anna has verified for a meeting that waits for its organiser."""
-    with_class(monkeypatch, waiting_room=True, devices=1)
+    world.change_class(waiting_room=True, devices=1)
     await made(world, ANNA, BERTIL)
     for purpose in Purpose:
         await world.verified(world.link(), purpose)
@@ -81,8 +75,8 @@ async def test_who_has_not_verified_is_not_told_that_there_is_a_waiting_room(wai
         await ticket(waiting, browser=OTHER_BROWSER)
 
 
-async def test_class_without_waiting_room_does_not_wait(waiting, monkeypatch):
-    with_class(monkeypatch, waiting_room=False)
+async def test_class_without_waiting_room_does_not_wait(waiting):
+    waiting.change_class(waiting_room=False)
     assert await ticket(waiting)
 
 
@@ -157,8 +151,8 @@ async def test_who_is_inside_waits_no_more(waiting):
 
 
 @pytest.mark.parametrize("shown", [True, False])
-async def test_who_waits_sees_the_others_only_if_the_class_shows_them(waiting, monkeypatch, shown):
-    with_class(monkeypatch, waiting_room=True, waiting_shows_verified=shown)
+async def test_who_waits_sees_the_others_only_if_the_class_shows_them(waiting, shown):
+    waiting.change_class(waiting_room=True, waiting_shows_verified=shown)
     for purpose in Purpose:
         await waiting.verified(waiting.link(BERTIL[1]), purpose, "b", BERTILS_MOBILE)
     with pytest.raises(Waiting) as anna:
@@ -195,8 +189,8 @@ async def devices(world) -> list[int]:
 
 
 @pytest.mark.parametrize("allowed", [1, 2])
-async def test_one_device_more_than_the_class_allows_is_refused_with_its_own_reason(world, monkeypatch, allowed):
-    with_class(monkeypatch, devices=allowed)
+async def test_one_device_more_than_the_class_allows_is_refused_with_its_own_reason(world, allowed):
+    world.change_class(devices=allowed)
     await made(world)
     for n in range(allowed):
         assert await comes_in(world, f"xmpp-{n}", f"browser {n}") is None
@@ -207,8 +201,8 @@ async def test_one_device_more_than_the_class_allows_is_refused_with_its_own_rea
     assert await comes_in(world, "xmpp-10", "browser 10") is None
 
 
-async def test_dropped_connection_that_nobody_has_noticed_is_replaced(world, monkeypatch):
-    with_class(monkeypatch, devices=1)
+async def test_dropped_connection_that_nobody_has_noticed_is_replaced(world):
+    world.change_class(devices=1)
     await made(world)
     assert await comes_in(world, "xmpp-1", BROWSER) is None
     world.clock.forward(minutes=40)
@@ -219,8 +213,8 @@ async def test_dropped_connection_that_nobody_has_noticed_is_replaced(world, mon
     assert await devices(world) == [1]
 
 
-async def test_two_devices_on_their_way_in_at_once_are_two(world, monkeypatch):
-    with_class(monkeypatch, devices=1)
+async def test_two_devices_on_their_way_in_at_once_are_two(world):
+    world.change_class(devices=1)
     await made(world)
     one = await world.ticket(world.link())
     assert (await world.authenticate(one.token, one.room)).allow  # not inside yet
@@ -232,8 +226,8 @@ async def test_two_devices_on_their_way_in_at_once_are_two(world, monkeypatch):
     assert (await world.admit(one.room, await user(world))).reason is Refusal.DEVICES
 
 
-async def test_ticket_used_a_moment_ago_counts_as_a_device(world, monkeypatch):
-    with_class(monkeypatch, devices=1)
+async def test_ticket_used_a_moment_ago_counts_as_a_device(world):
+    world.change_class(devices=1)
     await made(world)
     await world.ticket(world.link())
     other = await world.ticket(world.link(), OTHER_BROWSER)
@@ -255,7 +249,7 @@ async def test_label_is_behind_the_name_at_the_gate_in_the_ticket_and_for_the_or
     link = world.link(namesake[1])
     got = await world.ticket(link, to=BERTILS_MOBILE)
     who = await world.authenticate(got.token, got.room)
-    assert who.context["context"]["user"]["name"] == "Anna Lindberg (Ekonomi)"
+    assert who.name == "Anna Lindberg (Ekonomi)"
     assert (await world.admit(got.room, who.username)).name == "Anna Lindberg (Ekonomi)"
     await world.services.admission.entered(world.event(got.room, who.username))
     view = await world.services.meetings.view(world.who, world.held.id)

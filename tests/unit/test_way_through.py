@@ -22,7 +22,7 @@ async def test_the_whole_way_from_invitation_to_admission(world):
     assert ticket.room == meeting.room
     who = await world.authenticate(ticket.token, ticket.room)
     assert who.allow
-    assert who.context["context"]["user"]["name"] == "Anna Lindberg"
+    assert who.name == "Anna Lindberg"
     verdict = await world.admit(ticket.room, who.username)
     assert (verdict.allow, verdict.name, verdict.role, verdict.method) == (True, "Anna Lindberg", "participant", "sms")
     await world.services.admission.entered(world.event(ticket.room, who.username))

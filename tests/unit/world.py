@@ -4,7 +4,7 @@ import re
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -17,14 +17,17 @@ from sqlalchemy import event
 
 from sluss.app import _services
 from sluss.delivery.worker import OutboxWorker
-from sluss.domain.assurance import Purpose
+from sluss.domain.assurance import Method, Purpose
 from sluss.domain.drafts import parse_meeting
 from sluss.domain.errors import DeliveryFailed, GateUnavailable
-from sluss.domain.gate import GateEvent, OccupantKind, Stage, Verdict
+from sluss.domain.gate import Entry, GateEvent, OccupantKind, Stage, Verdict
 from sluss.domain.limits import SmsRules
 from sluss.domain.meetings import Meeting, Organiser, Ticket
+from sluss.domain.policy import Policy
+from sluss.factors import PARTICIPANT_METHODS
 from sluss.keyring.secrets import Hasher, audit_key, field_key
 from sluss.keyring.tickets import TicketKeys, create_first_key
+from sluss.policy_file import default_policy
 from sluss.services import Services
 from sluss.services.common import Ground, Site, new_id, new_link
 from sluss.services.housekeeping import Housekeeping
@@ -118,6 +121,11 @@ class World:
             connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(statement, values)]
 
+    def change_class(self, name: str = "internal", **changed: object) -> None:
+        """Have the policy say otherwise of a class from now on."""
+        classes = self.ground.policy.classes
+        classes[name] = replace(classes[name], **changed)
+
     def change_invitation(self, to: str, **fields: str) -> None:
         """Give the invitation that went `to` an address other values, for which the rules have no verb."""
         sealer = self.store._sealer
@@ -187,15 +195,13 @@ class World:
             token=token, room=room, session=session, transport="websocket", address="192.0.2.7"
         )
 
-    async def admit(self, room: str, username: str, session: str = "xmpp-1", stage: Stage = Stage.JOIN) -> Verdict:
+    async def admit(
+        self, room: str, username: str, session: str = "xmpp-1", stage: Stage = Stage.JOIN, *, again: bool = False
+    ) -> Verdict:
         """What the gate asks at the room's door."""
-        return await self.services.admission.admit(
-            session=session,
-            room=room,
-            occupant=f"{username}@{MEET}/res",
-            kind=OccupantKind.PARTICIPANT,
-            stage=stage,
-        )
+        occupant = f"{username}@{MEET}/res"
+        entry = Entry(session, room, occupant, OccupantKind.PARTICIPANT, stage, again)
+        return await self.services.admission.admit(entry)
 
     def event(self, room: str, username: str, session: str = "xmpp-1", epoch: str = "e1") -> GateEvent:
         """The next numbered event."""
@@ -213,7 +219,6 @@ class World:
         ticket = await self.ticket(link, browser, to)
         who = await self.authenticate(ticket.token, ticket.room, session)
         assert who.allow
-        assert (await self.admit(ticket.room, who.username, session)).allow
         await self.services.admission.entered(self.event(ticket.room, who.username, session))
         return who.username
 
@@ -232,7 +237,13 @@ def _beginning() -> tuple[bytes, TicketKeys]:
 
 
 @asynccontextmanager
-async def build(directory: Path, *, durable: bool = True) -> AsyncIterator[World]:
+async def build(
+    directory: Path,
+    *,
+    durable: bool = True,
+    policy: Policy | None = None,
+    methods: frozenset[Method] = PARTICIPANT_METHODS,
+) -> AsyncIterator[World]:
     """A new installation in `directory`. Not `durable`: quicker, for a test that pulls no plug."""
     directory.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240
     database = directory / "sluss.db"
@@ -245,8 +256,10 @@ async def build(directory: Path, *, durable: bool = True) -> AsyncIterator[World
         for name in ("dialect", "_compiled_cache"):  # SQL that was compiled for one test serves the next
             setattr(store.engine, name, _LENT.setdefault(name, getattr(store.engine, name)))
     worker = OutboxWorker(store, mail, sms, clock)
+    policy = policy or default_policy()
+    own = Policy(dict(policy.classes), policy.source)
     site = Site("Demo", f"https://{PORTAL}", PORTAL, MEET, "sv")
-    ground = Ground(store, clock, Hasher(MASTER), site, worker.wake, SmsRules(("+46",), 2000))
+    ground = Ground(store, clock, Hasher(MASTER), site, worker.wake, SmsRules(("+46",), 2000), own, methods)
     services = _services(ground, keys, lambda: door, gate=True)
     housekeeping = Housekeeping(ground, services.admission, clock.seconds)
     try:

@@ -28,10 +28,12 @@ from sluss.delivery.mail import SmtpMail
 from sluss.delivery.worker import OutboxWorker
 from sluss.domain.errors import ConfigError, GateUnavailable
 from sluss.domain.gate import Door
+from sluss.domain.policy import Policy
 from sluss.factors.passwords import Passwords
 from sluss.gate import Gate
 from sluss.keyring.secrets import Hasher, audit_key, field_key, form_key
 from sluss.keyring.tickets import TicketKeys
+from sluss.policy_file import default_policy
 from sluss.services import Services
 from sluss.services.admission import Admission
 from sluss.services.attendance import Attendance
@@ -101,13 +103,16 @@ class Bridge:
 
 @asynccontextmanager
 async def services_of(
-    settings: Settings, credentials: Credentials, clock: Clock = utc_now
+    settings: Settings, credentials: Credentials, clock: Clock = utc_now, *, policy: Policy | None = None
 ) -> AsyncIterator[tuple[Services, Store]]:
-    """The verbs alone, for admin commands: no listener, no gate; the running bridge sends what is queued."""
+    """The verbs alone, for admin commands: no listener, no gate; the running bridge sends what is queued.
+
+    Without a `policy` it is the shipped one.
+    """
     master = credentials.master_key
     store = _open_store(settings, master)
     try:
-        ground = _ground(settings, store, master, clock, lambda: None)
+        ground = _ground(settings, store, master, clock, lambda: None, policy=policy)
         yield _services(ground, TicketKeys(credentials.ticket_keys), _NoDoor, gate=False), store
     finally:
         store.close()
@@ -120,8 +125,12 @@ async def running(
     *,
     clock: Clock = utc_now,
     registry: CollectorRegistry | None = None,
+    policy: Policy | None = None,
 ) -> AsyncIterator[Bridge]:
-    """Everything, opened in the order store → clients → services → gate → pages. Raises `ConfigError`."""
+    """Everything, opened in the order store → clients → services → gate → pages. Raises `ConfigError`.
+
+    Without a `policy` it is the shipped one.
+    """
     registry = registry or CollectorRegistry()
     master = credentials.master_key
     keys = TicketKeys(credentials.ticket_keys)
@@ -131,7 +140,7 @@ async def running(
         stack.callback(store.close)
         client = await stack.enter_async_context(aiohttp.ClientSession())
         outbox = OutboxWorker(store, mail, _sms(settings, credentials, client), clock)
-        ground = _ground(settings, store, master, clock, outbox.wake)
+        ground = _ground(settings, store, master, clock, outbox.wake, policy=policy)
         gate: Gate | None = None
 
         def door() -> Door:
@@ -158,13 +167,14 @@ async def running(
         yield Bridge(services, store, outbox, gate, portal_port, internal_port)
 
 
-async def serve(settings: Settings, credentials: Credentials, registry: CollectorRegistry) -> None:
+async def serve(settings: Settings, credentials: Credentials, policy: Policy, registry: CollectorRegistry) -> None:
     """Run until SIGTERM or SIGINT. systemd is told when the gate's link is up, and not before."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with running(settings, credentials, registry=registry) as bridge:
+    async with running(settings, credentials, registry=registry, policy=policy) as bridge:
+        _log.info("policy", path=policy.source, classes=",".join(policy.classes))
         _log.info("listening", portal=bridge.portal_port, internal=bridge.internal_port)
         if bridge.gate is not None:
             _tell_systemd("STATUS=Waiting for Prosody's component link")
@@ -203,10 +213,12 @@ def _open_store(settings: Settings, master: bytes) -> Store:
     return store
 
 
-def _ground(settings: Settings, store: Store, master: bytes, clock: Clock, wake: Callable[[], None]) -> Ground:
+def _ground(
+    settings: Settings, store: Store, master: bytes, clock: Clock, wake: Callable[[], None], *, policy: Policy | None
+) -> Ground:
     portal_host = urlsplit(settings.portal).hostname or ""
     site = Site(settings.organisation, settings.portal, portal_host, settings.meet_host, settings.default_locale)
-    return Ground(store, clock, Hasher(master), site, wake, settings.sms_rules)
+    return Ground(store, clock, Hasher(master), site, wake, settings.sms_rules, policy or default_policy())
 
 
 def _services(ground: Ground, keys: TicketKeys, door: Callable[[], Door], *, gate: bool) -> Services:

@@ -18,9 +18,17 @@ from sluss.config import DEFAULT_PATH, Credentials, Settings, load_credentials, 
 from sluss.domain import drafts
 from sluss.domain.audit import ADMIN, GENESIS, Entry, Head
 from sluss.domain.errors import ConfigError, InvalidInput, SlussError
+from sluss.domain.explain import explain
+from sluss.domain.policy import LANGUAGES, Policy
+from sluss.factors import PARTICIPANT_METHODS
+from sluss.policy_file import POLICY_PATH, installed_policy
 
 if TYPE_CHECKING:
     from sluss.services import Services
+
+
+POLICY = "sluss.policy"
+"""Under which the context keeps the path that --policy names."""
 
 
 class _Command(click.Group):
@@ -47,10 +55,17 @@ class _Command(click.Group):
     show_default=True,
     help="The settings file.",
 )
+@click.option(
+    "--policy",
+    "policy_path",
+    type=click.Path(path_type=Path),
+    help=f"The policy.  [default: {POLICY_PATH} if it is there, or else the one that Sluss comes with]",
+)
 @click.pass_context
-def main(ctx: click.Context, path: Path) -> None:
-    """Hold the path for the commands; each reads only what it needs."""
+def main(ctx: click.Context, path: Path, policy_path: Path | None) -> None:
+    """Hold the paths for the commands; each reads only what it needs."""
     ctx.obj = path
+    ctx.meta[POLICY] = policy_path
 
 
 @main.command()
@@ -60,19 +75,21 @@ def serve(path: Path) -> None:
     from sluss import app  # noqa: PLC0415 (commands that need no server start without it)
 
     settings, credentials = _load(path)
+    policy = _policy()
     registry = CollectorRegistry()
     logs.configure(settings.log.level, settings.log.format, registry)
-    asyncio.run(app.serve(settings, credentials, registry))
+    asyncio.run(app.serve(settings, credentials, policy, registry))
 
 
 @main.command()
 @click.option("--without-credentials", is_flag=True, help="Check the file alone.")
 @click.pass_obj
 def check(path: Path, without_credentials: bool) -> None:
-    """Check settings and secrets; say the first thing that is wrong."""
+    """Check settings, policy and secrets; say the first thing that is wrong."""
     from sluss.keyring.tickets import TicketKeys  # noqa: PLC0415
 
     settings = load_settings(path)
+    _policy()
     if not without_credentials:
         credentials = load_credentials(settings)
         TicketKeys(credentials.ticket_keys)
@@ -221,6 +238,41 @@ def meeting_add(
     click.echo(_with_services(path, work))
 
 
+@main.group("policy")
+def policy_group() -> None:
+    """What each sensitivity class asks for."""
+
+
+@policy_group.command("check")
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+def policy_check(file: Path | None) -> None:
+    """Check a policy, the one in force or that in FILE; say the first thing that is wrong, or who cannot enter."""
+    policy = installed_policy(file) if file else _policy()
+    click.echo(f"ok {policy.source}")
+    for one in policy.classes.values():
+        if not one.ways_in(PARTICIPANT_METHODS):
+            have = ", ".join(PARTICIPANT_METHODS)
+            wanted = " or ".join(one.join.methods)
+            click.echo(f"{one.name}: nobody can enter with what is set up ({have}): it takes {wanted}")
+
+
+@policy_group.command("explain")
+@click.argument("name", metavar="CLASS")
+@click.option("--lang", type=click.Choice(LANGUAGES), default="en", show_default=True, help="Language.")
+def policy_explain(name: str, lang: str) -> None:
+    """Say in plain words what CLASS comes to: who gets in, how, how fresh, and what is kept how long."""
+    from sluss.web.pages import Texts  # noqa: PLC0415
+    from sluss.web.policy_words import in_words  # noqa: PLC0415
+
+    policy = _policy()
+    if name not in policy.classes:
+        raise ConfigError(
+            f"{policy.source}: classes.{name}: there is no such class; there are {', '.join(policy.classes)}"
+        )
+    for line in in_words(explain(policy.classes[name], PARTICIPANT_METHODS), Texts(lang)):
+        click.echo(line)
+
+
 @main.group()
 def audit() -> None:
     """The audit log."""
@@ -338,16 +390,22 @@ def _load(path: Path) -> tuple[Settings, Credentials]:
     return settings, load_credentials(settings)
 
 
+def _policy() -> Policy:
+    """The policy in force."""
+    return installed_policy(click.get_current_context().meta[POLICY])
+
+
 def _with_services(path: Path, verb: Any) -> Any:
     from sluss import app  # noqa: PLC0415
     from sluss.services.audit import OPERATOR  # noqa: PLC0415
 
     settings, credentials = _load(path)
+    policy = _policy()
     logs.configure("warning", settings.log.format, CollectorRegistry())
 
     async def work() -> Any:
         OPERATOR.set(ADMIN)
-        async with app.services_of(settings, credentials) as (services, _):
+        async with app.services_of(settings, credentials, policy=policy) as (services, _):
             done: Coroutine[Any, Any, Any] = verb(services)
             return await done
 

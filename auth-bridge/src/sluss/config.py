@@ -3,23 +3,23 @@
 import base64
 import binascii
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.headerregistry import Address
 from email.utils import parseaddr
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args, get_type_hints
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-import yaml
-from msgspec import Meta, Struct, ValidationError, convert
+from msgspec import Meta
 from phonenumbers import SUPPORTED_REGIONS
 
+from sluss import yaml_file
 from sluss.domain.drafts import country_prefix
 from sluss.domain.errors import ConfigError
 from sluss.domain.limits import SmsRules
+from sluss.yaml_file import Section
 
 DEFAULT_PATH = Path("/etc/sluss/sluss.yml")
 MASTER_KEY_BYTES = 32
@@ -91,18 +91,14 @@ class Region(str):
 Port = Annotated[int, Meta(ge=1, le=65535)]
 
 
-class _Section(Struct, frozen=True, forbid_unknown_fields=True):
-    """A mapping in the file, with these keys and no others."""
-
-
-class Listen(_Section, frozen=True, kw_only=True):
+class Listen(Section, frozen=True, kw_only=True):
     """Where the two listeners bind. Port 0 takes a free one."""
 
     portal: Endpoint = Endpoint("127.0.0.1:8600")
     internal: Endpoint = Endpoint("127.0.0.1:8601")
 
 
-class GateSettings(_Section, frozen=True, kw_only=True):
+class GateSettings(Section, frozen=True, kw_only=True):
     """The component link to Prosody (XEP-0114). `enabled: false` declares it away."""
 
     component: str
@@ -111,7 +107,7 @@ class GateSettings(_Section, frozen=True, kw_only=True):
     enabled: bool = True
 
 
-class MailSettings(_Section, frozen=True, kw_only=True):
+class MailSettings(Section, frozen=True, kw_only=True):
     """The organisation's mail relay."""
 
     host: str
@@ -124,7 +120,7 @@ class MailSettings(_Section, frozen=True, kw_only=True):
 Prefix = Annotated[str, Meta(pattern=r"^\+[1-9][0-9]{0,14}$")]
 
 
-class _Sms(_Section, frozen=True, kw_only=True):
+class _Sms(Section, frozen=True, kw_only=True):
     """What holds whichever way an SMS goes."""
 
     prefixes: Annotated[tuple[Prefix, ...], Meta(min_length=1)] | None = None
@@ -138,7 +134,7 @@ class HttpSms(_Sms, frozen=True, kw_only=True, tag_field="kind", tag="http"):
 
     url: Annotated[str, Meta(pattern=r"^https?://")]
     method: Literal["POST", "PUT"] = "POST"
-    headers: dict[str, str] = {}
+    headers: dict[str, str] = {}  # noqa: RUF012 - msgspec copies it
     json: dict[str, str] | None = None
     form: dict[str, str] | None = None
     username: str | None = None
@@ -151,14 +147,14 @@ class GammuSms(_Sms, frozen=True, kw_only=True, tag_field="kind", tag="gammu-sms
     config: Path = Path("/etc/gammu-smsdrc")
 
 
-class LogSettings(_Section, frozen=True, kw_only=True):
+class LogSettings(Section, frozen=True, kw_only=True):
     """How the log looks. Never below `info` in production: there is no more to see."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["json", "text"] = "text"
 
 
-class Settings(_Section, frozen=True, kw_only=True):
+class Settings(Section, frozen=True, kw_only=True):
     """Everything in sluss.yml."""
 
     organisation: Annotated[str, Meta(min_length=1, max_length=80)]
@@ -202,41 +198,7 @@ class Credentials:
 
 def load_settings(path: Path) -> Settings:
     """Read and check the settings. Raises `ConfigError` with one line naming file and key."""
-    try:
-        raw = yaml.safe_load(path.read_text("utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date such as 2026-13-45
-        where = getattr(error, "problem_mark", None)
-        line = f" line {where.line + 1}" if where else ""
-        raise ConfigError(f"{path}:{line} not valid YAML: {getattr(error, 'problem', error)}") from None
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: must be a mapping of settings")
-    try:
-        return convert(raw, Settings, dec_hook=_custom)
-    except ValidationError as error:
-        raise ConfigError(f"{path}: {_say(str(error))}") from None
-
-
-def _custom(kind: type, value: object) -> Any:
-    if not isinstance(value, str):
-        raise ValueError("must be text")  # noqa: TRY004 - the one error that msgspec adds the key to
-    return kind(value)
-
-
-def _say(message: str) -> str:
-    """Put the key first in what msgspec says, and name the values that there are."""
-    what, _, where = message.partition(" - at `$")
-    keys = where.rstrip("`").strip(".").split(".") if where else []
-    if found := re.fullmatch(r"Object (missing required|contains unknown) field `(.*)`", what):
-        keys.append(found[2])
-        what = "is missing" if found[1] == "missing required" else "is not a setting"
-    elif what.startswith("Invalid enum value"):
-        kind: Any = Settings
-        for key in keys:
-            kind = next(hints[key] for k in get_args(kind) or [kind] if key in (hints := get_type_hints(k)))
-        what = f"must be {' or '.join(get_args(kind))}"
-    return f"{'.'.join(keys)}: {what}"
+    return yaml_file.typed(path, yaml_file.read(path, "settings"), Settings)
 
 
 def load_credentials(settings: Settings, environ: Mapping[str, str] = os.environ) -> Credentials:

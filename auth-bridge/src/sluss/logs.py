@@ -29,8 +29,8 @@ def configure(level: str, form: Literal["json", "text"], registry: CollectorRegi
         [structlog.processors.JSONRenderer()] if form == "json" else [_escape, logfmt]
     )
     structlog.configure(
-        processors=[count, *common, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        processors=[count, *common, *render],
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         cache_logger_on_first_use=False,
     )
@@ -43,9 +43,8 @@ def configure(level: str, form: Literal["json", "text"], registry: CollectorRegi
     )
     root = logging.getLogger()
     root.handlers = [handler]
-    # Ours from the level that is asked for, others' warnings: at DEBUG slixmpp prints whole stanzas, tickets included.
+    # Others' warnings alone: at DEBUG slixmpp prints whole stanzas, tickets included.
     root.setLevel(logging.WARNING)
-    logging.getLogger("sluss").setLevel(level.upper())
     # aiohttp's access log prints paths, links included.
     logging.getLogger("aiohttp.access").disabled = True
     server = logging.getLogger("aiohttp.server")

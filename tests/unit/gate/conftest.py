@@ -12,7 +12,7 @@ import pytest
 from tests.unit.gate.prosody import COMPONENT, MEET, SECRET, Prosody
 from tests.xmpp import Client, connect, open_stream
 
-from sluss.domain.gate import Change, GateEvent, Occupant, OccupantKind, Refusal, Role, Stage, Verdict
+from sluss.domain.gate import Change, Entry, GateEvent, Occupant, OccupantKind, Refusal, Role, Stage, Verdict
 from sluss.gate import Gate
 
 FOCUS_PASSWORD = secrets.token_hex(8)
@@ -27,6 +27,11 @@ class Person:
     role: Role = Role.PARTICIPANT
     username: str = field(default_factory=lambda: f"p-{secrets.token_hex(8)}")
     token: str = field(default_factory=lambda: f"ticket.{secrets.token_urlsafe(24)}")
+    features: tuple[str, ...] = ("send-groupchat", "send-private-message")
+
+    @property
+    def proof(self) -> dict:
+        return {"name": self.name, "role": self.role, "method": "sms", "since": 1_700_000_000}
 
 
 class Script:
@@ -39,6 +44,8 @@ class Script:
         self.events: list[tuple[str, GateEvent]] = []
         self.rolls: list[tuple[str, int, Sequence[Occupant]]] = []
         self.asked: list[tuple[OccupantKind, Stage, str]] = []
+        self.again: list[bool] = []
+        self.admits_at_once = False  # with the yes to the ticket; otherwise the room's door is asked about by itself
         self.addresses: list[tuple[str, str]] = []
         self.hold = asyncio.Event()  # clear: verdicts wait
         self.hold.set()
@@ -62,31 +69,28 @@ class Script:
         if person.room != room:
             return Verdict.no(session, Refusal.WRONG_ROOM)
         self.sessions[session] = person
-        user = {"id": person.username, "name": person.name, "moderator": person.role is Role.ORGANISER}
-        claims = {"room": room, "sub": MEET, "context": {"user": user}}
-        return Verdict(True, self.answer_for or session, username=person.username, context=claims)
+        answer = {
+            "username": person.username,
+            "enter": self.admits_at_once,
+            "features": person.features,
+            **person.proof,
+        }
+        return Verdict(True, self.answer_for or session, **answer)
 
-    async def admit(self, *, session: str, room: str, occupant: str, kind: OccupantKind, stage: Stage) -> Verdict:
+    async def admit(self, entry: Entry) -> Verdict:
         await self._think()
-        self.asked.append((kind, stage, occupant))
+        self.asked.append((entry.kind, entry.stage, entry.occupant))
+        self.again.append(entry.again)
         if self.refuse:
-            return Verdict.no(session, self.refuse)
-        if room not in self.open_rooms:
-            return Verdict.no(session, Refusal.NOT_OPEN)
-        if kind is OccupantKind.FOCUS:
-            return Verdict(True, session)
-        person = self.sessions.get(session)
+            return Verdict.no(entry.session, self.refuse)
+        if entry.room not in self.open_rooms:
+            return Verdict.no(entry.session, Refusal.NOT_OPEN)
+        if entry.kind is OccupantKind.FOCUS:
+            return Verdict(True, entry.session)
+        person = self.sessions.get(entry.session)
         if person is None:
-            return Verdict.no(session, Refusal.NOT_KNOWN)
-        return Verdict(
-            True,
-            self.answer_for or session,
-            name=person.name,
-            role=person.role,
-            method="sms",
-            acr="sluss:sms",
-            since=1_700_000_000,
-        )
+            return Verdict.no(entry.session, Refusal.NOT_KNOWN)
+        return Verdict(True, self.answer_for or entry.session, **person.proof)
 
     async def told(self, events: Sequence[tuple[Change, GateEvent]]) -> None:
         for change, event in events:

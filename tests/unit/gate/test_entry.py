@@ -34,6 +34,43 @@ async def test_first_to_enter_is_asked_about_creating_the_room_too(rules: Script
         ]
 
 
+async def test_yes_to_the_ticket_lets_in_who_enters_at_once(rules: Script, room: str, enter: Connect) -> None:
+    rules.admits_at_once = True
+    async with enter(rules.person(room, role=Role.ORGANISER)) as client:
+        mine = await client.join("aaaa0001")
+    assert rules.asked == []
+    assert (name_of(mine), role_of(mine)) == ("Anna Lindberg", ("owner", "moderator"))
+
+
+async def test_yes_to_the_ticket_is_good_for_a_moment_only(rules: Script, room: str, enter: Connect) -> None:
+    rules.admits_at_once = True
+    async with enter(rules.person(room)) as client:
+        await asyncio.sleep(1.1)  # the clock is Prosody's
+        rules.refuse = Refusal.WITHDRAWN
+        assert await refused_join(client) == ("forbidden", "withdrawn")
+
+
+async def test_yes_to_the_ticket_lets_nobody_in_once_the_bridge_is_away(
+    rules: Script, room: str, gate: Gate, enter: Connect
+) -> None:
+    rules.admits_at_once = True
+    async with enter(rules.person(room)) as client:
+        await gate.stop()
+        assert await refused_join(client) == ("service-unavailable", "unavailable")
+
+
+async def test_bridge_is_asked_about_who_comes_back_in_the_same_session(
+    rules: Script, room: str, enter: Connect
+) -> None:
+    rules.admits_at_once = True
+    async with enter(rules.person(room)) as client:
+        await client.join("aaaa0001")
+        await client.leave()
+        rules.refuse = Refusal.USED
+        assert await refused_join(client, "aaaa0002") == ("forbidden", "used")
+        assert rules.again == [True]
+
+
 async def test_room_that_is_not_open_is_refused(rules: Script, room: str, enter: Connect) -> None:
     rules.open_rooms.clear()
     async with enter(rules.person(room)) as client:
@@ -82,8 +119,7 @@ async def test_first_presence_has_the_verified_name_and_how_it_was_proved(
     for presence in (mine, theirs):
         assert name_of(presence) == "Anna Lindberg"
         [verified] = presence.findall(f"{GATE}verified")
-        proved = {"role": "participant", "method": "sms", "acr": "sluss:sms", "since": "1700000000"}
-        assert verified.attrib == proved
+        assert verified.attrib == {"method": "sms", "since": "1700000000"}
         assert not [child.tag for child in presence if child.tag.endswith(("identity", "avatar-url", "email"))]
 
 
@@ -97,11 +133,11 @@ async def test_later_presence_cannot_change_the_name(
         to = f"{client.room_jid}/aaaa0002" if to_occupant else client.room_jid
         await client.send(
             f"<presence to='{to}'><nick xmlns='http://jabber.org/protocol/nick'>The Director</nick>"
-            "<verified xmlns='urn:sluss:gate:1' role='organiser'/><identity/><status>changed</status></presence>"
+            "<verified xmlns='urn:sluss:gate:1' method='bankid'/><identity/><status>changed</status></presence>"
         )
         later = await inside.wait_for(lambda s: s.findtext(f"{CLIENT}status") == "changed")
     assert name_of(later) == "Anna Lindberg"
-    assert [v.get("role") for v in later.findall(f"{GATE}verified")] == ["participant"]
+    assert [v.get("method") for v in later.findall(f"{GATE}verified")] == ["sms"]
 
 
 @pytest.mark.parametrize("private", [True, False])

@@ -155,3 +155,27 @@ async def test_jitsis_parts_are_reached_about_the_own_room_only(rules: Script, r
             )
             answer = await client.wait_for(lambda s: s.get("id") == "m", since=since)
             assert (refusal(answer).condition != "forbidden") is passes
+
+
+@pytest.mark.parametrize("role", list(Role))
+async def test_where_a_class_has_no_chat_nobody_writes_and_clients_still_agree_on_keys(
+    rules: Script, room: str, enter: Connect, role: Role
+) -> None:
+    person = rules.person(room, role=role)
+    person.features = ()
+    async with enter(person) as client, enter(rules.person(room)) as other:
+        await client.join("aaaa0001")
+        await other.join("aaaa0002")
+        keys = "<json-message xmlns='http://jitsi.org/jitmeet'>{}</json-message>"
+        for to, kind in ((client.room_jid, "groupchat"), (f"{client.room_jid}/aaaa0002", "chat")):
+            for written in ("<body>Psst</body>", f"{keys}<body>Psst</body>", "<subject>Psst</subject>"):
+                since = len(client.received)
+                await client.send(f"<message id='m' to='{to}' type='{kind}'>{written}</message>")
+                answer = await client.wait_for(lambda s: s.get("id") == "m", since=since)
+                assert refusal(answer).condition == "forbidden"
+            since = len(other.received)
+            await client.send(f"<message to='{to}' type='{kind}'>{keys}</message>")
+            await other.wait_for(lambda s: s.find("{http://jitsi.org/jitmeet}json-message") is not None, since=since)
+        await client.send(f"<message id='poll' to='polls.{MEET}'><x xmlns='http://jitsi.org/jitmeet'/></message>")
+        assert refusal(await client.wait_for(lambda s: s.get("id") == "poll")).condition == "forbidden"
+        assert not [s for s in other.received if "Psst" in "".join(s.itertext())]

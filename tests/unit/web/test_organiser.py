@@ -11,7 +11,9 @@ from tests.unit.web.browser import PORTAL
 from tests.unit.web.conftest import ANNA, OLLE
 from tests.unit.world import DOWN, PASSWORD
 
+from sluss.domain.assurance import Method
 from sluss.domain.errors import GateUnavailable
+from sluss.domain.policy import Requirement
 
 
 async def enrolment(portal) -> str:
@@ -320,3 +322,18 @@ async def test_a_label_tells_namesakes_apart_and_without_one_the_form_says_where
     rows["participant_email"][1] = "anna3@example.org"
     page = await organiser.submit("/meetings/new", title="Budget", **rows)
     assert re.search(r'id="label-2-error">Two people have this name', page.html)
+
+
+async def test_classes_are_called_what_the_policy_calls_them_in_the_readers_language(portal, organiser):
+    portal.world.change_class(title={"en": "House", "sv": "Huset"}, description={"en": "Ours.", "sv": "Vårt."})
+    meeting = await portal.meeting(organiser)
+    assert "House Ours." in (await organiser.get("/meetings/new")).text
+    assert "Sensitivity class: House" in (await organiser.get(f"/meetings/{meeting}")).text
+    swedish = portal.browser("sv")
+    swedish.cookies |= organiser.cookies
+    assert "Huset Vårt." in (await swedish.get("/meetings/new")).text
+
+
+async def test_form_says_so_where_nobody_could_enter_any_class(portal, organiser):
+    portal.world.change_class(join=Requirement((Method.PASSKEY,), timedelta(minutes=5)))
+    assert "No class can be chosen" in (await organiser.get("/meetings/new")).text

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import html
+import json
 import re
 from dataclasses import replace
 
 import pytest
 from tests.unit.web.conftest import ANNA, BENGT
 
-from sluss.domain import policy
+from sluss.domain.policy import Encryption
 
 
 def plain(page, link: str) -> str:
@@ -175,8 +177,8 @@ async def test_an_odd_link_is_quoted_wherever_it_is_written(portal):
     assert '/i/%22%3E%3Cscript%3E/code"' in page.html
 
 
-async def test_who_waits_for_the_organiser_is_told_so_and_seen_by_them(portal, organiser, meeting, monkeypatch):
-    monkeypatch.setitem(policy.CLASSES, "internal", replace(policy.CLASSES["internal"], waiting_room=True))
+async def test_who_waits_for_the_organiser_is_told_so_and_seen_by_them(portal, organiser, meeting):
+    portal.world.change_class(waiting_room=True)
     link, anna = await portal.link(), portal.browser()
     await portal.enter(anna, link)  # the room page, which waits
     ask = {"X_CSRF_Token": anna.page.csrf, "Accept": "application/json"}
@@ -192,3 +194,41 @@ async def test_who_waits_for_the_organiser_is_told_so_and_seen_by_them(portal, o
     assert [person["name"] for person in here["waiting"]] == ["Anna Lindberg"]
     assert "personal link and SMS code" in here["waiting"][0]["method"]
     assert "waiting for you" in (await organiser.get(f"/meetings/{meeting}")).text
+
+
+@pytest.mark.parametrize("shown", [True, False])
+async def test_who_else_is_invited_is_shown_after_a_verification_where_the_class_shows_it(portal, organiser, shown):
+    portal.world.change_class(attendees_shown=shown)
+    meeting = await portal.meeting(organiser, ANNA, BENGT)
+    link, anna = await portal.link(), portal.browser()
+    assert BENGT.name not in (await anna.get(link)).text
+    await portal.verify(anna, link)
+    assert (BENGT.name in anna.page.text) is shown
+    for hidden in (BENGT.email, BENGT.mobile):
+        assert hidden not in anna.page.html
+    (bengt,) = [p.invitation for p in await invited(portal, organiser, meeting) if p.invitation.name == BENGT.name]
+    await portal.services.meetings.withdraw(await who(portal, organiser), bengt.id)
+    assert BENGT.name not in (await anna.get(link)).text
+
+
+async def test_room_page_is_told_what_the_class_allows(portal, organiser, meeting):
+    features = portal.world.ground.policy.of("internal").features
+    chosen = replace(features, recording=True, chat=False, end_to_end_encryption=Encryption.REQUIRED)
+    portal.world.change_class(features=chosen)
+    link, anna = await portal.link(), portal.browser()
+    await portal.enter(anna, link)
+    said = json.loads(html.unescape(re.search(r'data-features="([^"]*)"', anna.page.html)[1]))
+    assert said == {
+        "recording": True,
+        "chat": False,
+        "screen_sharing": True,
+        "end_to_end_encryption": "required",
+    }
+
+
+async def who(portal, browser):
+    return await portal.services.organisers.current(browser.cookies["__Host-sluss"])
+
+
+async def invited(portal, browser, meeting):
+    return (await portal.services.meetings.view(await who(portal, browser), meeting)).participants

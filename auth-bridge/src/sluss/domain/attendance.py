@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import ip_address, ip_network
 
-from sluss.domain.assurance import ASSURANCE, Method
+from sluss.domain.assurance import Method, worth
 from sluss.domain.gate import Role
 from sluss.domain.meetings import Meeting
 
@@ -48,11 +48,8 @@ class Stay:
     origins: tuple[str, ...]
     devices: int
     """At most so many at once."""
-
-    @property
-    def assurance(self) -> str:
-        """The lowest `acr` of what was used."""
-        return min(ASSURANCE[method].value for method in self.methods)
+    assurance: str
+    """The lowest `acr` of what was used."""
 
     def seconds(self, now: datetime) -> int:
         """How long, until now if it goes on."""
@@ -83,7 +80,7 @@ class Report:
     at: datetime
 
 
-def fold(connections: Iterable[Presence]) -> tuple[Stay, ...]:
+def fold(connections: Iterable[Presence], role: Role = Role.PARTICIPANT) -> tuple[Stay, ...]:
     """One person's connections as stays, in their order."""
     groups: list[list[Presence]] = []
     for connection in sorted(connections, key=lambda one: one.entered_at):
@@ -91,14 +88,14 @@ def fold(connections: Iterable[Presence]) -> tuple[Stay, ...]:
             groups[-1].append(connection)
         else:
             groups.append([connection])
-    return tuple(_stay(group) for group in groups)
+    return tuple(_stay(group, role) for group in groups)
 
 
 def _goes_on(group: Sequence[Presence], at: datetime) -> bool:
     return any(one.left_at is None or at - one.left_at <= FOLD for one in group)
 
 
-def _stay(group: Sequence[Presence]) -> Stay:
+def _stay(group: Sequence[Presence], role: Role) -> Stay:
     ends = [one.left_at for one in group]
     left_at = None if None in ends else max(end for end in ends if end)
     last = [one for one in group if one.left_at == left_at]
@@ -109,6 +106,7 @@ def _stay(group: Sequence[Presence]) -> Stay:
         tuple(sorted({one.method for one in group})),
         tuple(sorted({one.origin for one in group if one.origin})),
         max(_inside_at(group, one.entered_at) for one in group),
+        min(worth(one.method, role).acr.value for one in group),
     )
 
 

@@ -8,7 +8,7 @@ cut off.
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Self
 
@@ -84,7 +84,7 @@ class Entry:
 
     def canonical(self) -> str:
         """RFC 8785: our keys are ASCII and our values text and integers, so this is all it takes."""
-        return canonical(asdict(self))
+        return canonical({name: getattr(self, name) for name in self.__slots__})
 
 
 def canonical(value: Mapping[str, object]) -> str:

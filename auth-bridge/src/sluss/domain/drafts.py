@@ -10,7 +10,6 @@ import phonenumbers
 
 from sluss.domain.errors import InvalidInput
 from sluss.domain.meetings import MeetingDraft, ParticipantDraft
-from sluss.domain.policy import sensitivity_class
 
 MAX_NAME, MAX_LABEL, MAX_EMAIL, MAX_TITLE, MAX_AGENDA = 100, 40, 254, 200, 10_000
 MIN_MINUTES, MAX_MINUTES = 5, 24 * 60
@@ -122,7 +121,9 @@ def parse_meeting(
         starts_at=starts_at,
         minutes=minutes,
         time_zone=form["time_zone"],
-        sensitivity=sensitivity_class(form.get("sensitivity", "")).name,
+        sensitivity=_line(
+            form.get("sensitivity", ""), "sensitivity", MAX_LABEL, "Choose how sensitive the meeting is."
+        ),
         participants=people,
     )
 

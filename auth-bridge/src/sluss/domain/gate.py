@@ -1,9 +1,8 @@
 """What passes between the gate inside Prosody and the rules: verdicts, events, roll calls."""
 
-import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Protocol
 
 
 class Refusal(StrEnum):
@@ -43,8 +42,22 @@ class Stage(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Entry:
+    """What an `admit` asks: may this occupant create or join this room?"""
+
+    session: str
+    room: str
+    occupant: str
+    """Full JID of the real connection."""
+    kind: OccupantKind
+    stage: Stage
+    again: bool = False
+    """Whether this session was inside before."""
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
-    """The answer to `authenticate` and `admit`. Made by `yes` and `no` only."""
+    """The answer to `authenticate` and `admit`."""
 
     allow: bool
     session: str
@@ -53,20 +66,17 @@ class Verdict:
     name: str | None = None
     role: Role | None = None
     method: str | None = None
-    acr: str | None = None
     since: int | None = None
     """When the person was verified, Unix seconds."""
-    context: dict[str, Any] = field(default_factory=dict)
-    """The ticket's claims, for the session fields that Jitsi's modules read."""
+    features: tuple[str, ...] = ()
+    """What of Jitsi's features the ticket allows."""
+    enter: bool = False
+    """Whether a yes to the ticket is good for the room too, for who enters at once."""
 
     @classmethod
     def no(cls, session: str, reason: Refusal) -> "Verdict":
         """A refusal with its reason."""
         return cls(allow=False, session=session, reason=reason)
-
-    def context_json(self) -> str:
-        """The claims as the JSON text that travels in `<context>`."""
-        return json.dumps(self.context, separators=(",", ":"), ensure_ascii=False)
 
 
 class Change(StrEnum):

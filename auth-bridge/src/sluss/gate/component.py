@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 import structlog
 
 from sluss.domain.errors import GateUnavailable
-from sluss.domain.gate import Change, GateEvent, Occupant, OccupantKind, Stage, Verdict
+from sluss.domain.gate import Change, Entry, GateEvent, Occupant, Verdict
 from sluss.gate import protocol
 from sluss.gate.link import DeclinedError, Link, LinkError
 
@@ -29,9 +29,9 @@ class Rules(Protocol):
     """Who may do what. Implemented by `sluss.services`."""
 
     async def authenticate(self, *, token: str, room: str, session: str, transport: str, address: str) -> Verdict:
-        """Whether this ticket lets this XMPP session be, and as whom. Yes uses the ticket up."""
+        """Whether this ticket lets this XMPP session be, and enter at once, and as whom. Yes uses the ticket up."""
 
-    async def admit(self, *, session: str, room: str, occupant: str, kind: OccupantKind, stage: Stage) -> Verdict:
+    async def admit(self, entry: Entry) -> Verdict:
         """Whether this occupant may create or join this room now, and under which name and role."""
 
     async def told(self, events: Sequence[tuple[Change, GateEvent]]) -> None:
@@ -215,15 +215,7 @@ class Gate:
         return protocol.render_verdict(verdict)
 
     async def _admit(self, query: Element) -> Element:
-        asked = protocol.parse_admit(query)
-        verdict = await self._rules.admit(
-            session=asked.session,
-            room=asked.room,
-            occupant=asked.occupant,
-            kind=asked.kind,
-            stage=asked.stage,
-        )
-        return protocol.render_verdict(verdict)
+        return protocol.render_verdict(await self._rules.admit(protocol.parse_admit(query)))
 
     async def _events(self, query: Element) -> None:
         await self._rules.told(protocol.parse_events(query))

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from xml.etree.ElementTree import Element, SubElement
+from xml.etree.ElementTree import Element
 
-from sluss.domain.gate import Change, GateEvent, Occupant, OccupantKind, Stage, Verdict
+from sluss.domain.gate import Change, Entry, GateEvent, Occupant, OccupantKind, Stage, Verdict
 
 XMLNS = "urn:sluss:gate:1"
 
@@ -25,17 +25,6 @@ class Authentication:
     session: str
     transport: str
     address: str
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """An `<admit/>`: may this occupant create or join this room?"""
-
-    session: str
-    room: str
-    occupant: str
-    kind: OccupantKind
-    stage: Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +79,7 @@ def parse_admit(query: Element) -> Entry:
         occupant=_required(query, "occupant"),
         kind=kind,
         stage=stage,
+        again=query.get("again") == "true",
     )
 
 
@@ -138,7 +128,7 @@ def render_verdict(verdict: Verdict) -> Element:
     """Write `<verdict/>`. A refusal carries its reason and nothing about anybody."""
     if not verdict.allow:
         return element("verdict", allow="false", session=verdict.session, reason=verdict.reason)
-    answer = element(
+    return element(
         "verdict",
         allow="true",
         session=verdict.session,
@@ -146,12 +136,10 @@ def render_verdict(verdict: Verdict) -> Element:
         name=verdict.name,
         role=verdict.role,
         method=verdict.method,
-        acr=verdict.acr,
         since=verdict.since,
+        features=" ".join(verdict.features) or None,
+        enter="true" if verdict.enter else None,
     )
-    if verdict.context:
-        SubElement(answer, tag("context")).text = _clean(verdict.context_json())
-    return answer
 
 
 def _child(node: Element, name: str) -> Element:

@@ -1,18 +1,18 @@
 """The gate's rules: who is this, may they enter, who is inside. Every answer that is not a clear yes is a no."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
 
-from sluss.domain.assurance import ASSURANCE
+from sluss.domain.assurance import Method, worth
 from sluss.domain.attendance import coarse_origin
 from sluss.domain.audit import NOBODY, SYSTEM, Action, Outcome
 from sluss.domain.errors import GateUnavailable, NotVerified, SlussError, Waiting
-from sluss.domain.gate import Change, Door, GateEvent, Occupant, OccupantKind, Refusal, Stage, Verdict
+from sluss.domain.gate import Change, Door, Entry, GateEvent, Occupant, OccupantKind, Refusal, Verdict
 from sluss.domain.meetings import Invitation, InvitationState, Meeting, PersonHere
-from sluss.domain.policy import sensitivity_class
 from sluss.keyring.tickets import BadTicketError, TicketExpiredError, TicketKeys
 from sluss.services import audit
 from sluss.services.common import Ground
@@ -39,11 +39,11 @@ class Admission:
         self._door = door
 
     async def authenticate(self, *, token: str, room: str, session: str, transport: str, address: str) -> Verdict:
-        """Use a ticket up for one XMPP session. Yes names the person and carries the ticket's claims."""
+        """Use a ticket up for one XMPP session. Yes names the person, and admits them if they enter at once."""
         now, origin = self._g.clock(), self._g.origin(address)
         claims, refusal = self._claims(token, room, session, now)
 
-        def use(tx: Transaction, ticket: TicketRecord | None) -> Invitation | Refusal:
+        def use(tx: Transaction, ticket: TicketRecord | None) -> Verdict | Refusal:
             if refusal is not None:
                 return refusal
             if ticket is None:
@@ -54,22 +54,24 @@ class Admission:
             invitation, meeting = checked
             if self._too_many_devices(tx, ticket, meeting, now):
                 return Refusal.DEVICES
-            network = coarse_origin(address) if sensitivity_class(meeting.sensitivity).keeps_origin else ""
-            again = tx.tickets.by_session(session) is not None
-            return Refusal.USED if again or not tx.tickets.use(ticket.jti, session, now, network) else invitation
+            network = coarse_origin(address) if self._g.policy.of(meeting.sensitivity).keeps_origin else ""
+            if not tx.tickets.use(ticket.jti, session, now, network):
+                return Refusal.USED
+            allowed = claims["context"]["features"]
+            features = tuple(name for name in allowed if allowed[name])
+            return replace(_yes(session, invitation, ticket), features=features, enter=True)
 
-        def work(tx: Transaction) -> Invitation | Refusal:
+        def work(tx: Transaction) -> Verdict | Refusal:
             ticket = tx.tickets.get(claims["jti"]) if claims else None
             result = use(tx, ticket)
-            refused = result if isinstance(result, Refusal) else None
-            self._record(tx, Action.TICKET_USED, ticket, session, refused, transport=transport, origin=origin)
+            self._record(tx, Action.TICKET_USED, ticket, session, result, transport=transport, origin=origin)
             return result
 
-        invitation: Invitation | Refusal = await self._g.store.run(work)
-        if isinstance(invitation, Refusal):
-            return self._refuse(session, invitation, transport)
-        _log.info("ticket_used", invitation=invitation.id, ticket=claims["jti"], transport=transport, origin=origin)
-        return Verdict(allow=True, session=session, username=invitation.username, context=claims)
+        verdict: Verdict | Refusal = await self._g.store.run(work)
+        if isinstance(verdict, Refusal):
+            return self._refuse(session, verdict, transport)
+        _log.info("ticket_used", ticket=claims["jti"], gate_session=session, transport=transport, origin=origin)
+        return verdict
 
     def _claims(self, token: str, room: str, session: str, now: datetime) -> tuple[dict[str, Any], Refusal | None]:
         """What a ticket of ours says, and why it is refused, if it is: alone, or here."""
@@ -84,60 +86,44 @@ class Admission:
             return claims, Refusal.BAD_TICKET
         return claims, None if claims["room"] == room else Refusal.WRONG_ROOM
 
-    async def admit(self, *, session: str, room: str, occupant: str, kind: OccupantKind, stage: Stage) -> Verdict:
-        """May this one join the room, or make it and join it? A ticket admits once."""
-        if kind is OccupantKind.FOCUS:
-            return await self._admit_focus(session, room)
+    async def admit(self, entry: Entry) -> Verdict:
+        """May this one, who did not do so at once, join the room, or make it and join it? A ticket admits once."""
+        if entry.kind is OccupantKind.FOCUS:
+            return await self._admit_focus(entry.session, entry.room)
         now = self._g.clock()
 
         def work(tx: Transaction) -> Verdict | Refusal:
-            ticket = tx.tickets.by_session(session)
-            invitation = self._bearer(tx, ticket, room, occupant, now)
-            if ticket is None or isinstance(invitation, Refusal):
-                reason = invitation if isinstance(invitation, Refusal) else Refusal.NOT_KNOWN
-                self._record(tx, Action.ADMITTED, ticket, session, reason, stage=stage)
-                return reason
-            verification = tx.verifications.get(ticket.verification_id)
-            method, acr = verification.method.value, ASSURANCE[verification.method].value
-            tx.tickets.admit(ticket.jti, now)
-            self._record(tx, Action.ADMITTED, ticket, session, stage=stage, assurance=acr, method=method)
-            return Verdict(
-                allow=True,
-                session=session,
-                name=invitation.shown_name,
-                role=invitation.role,
-                method=method,
-                acr=acr,
-                since=int(verification.verified_at.timestamp()),
-            )
+            ticket = tx.tickets.by_session(entry.session)
+            result = self._admit(tx, ticket, entry, now)
+            self._record(tx, Action.ADMITTED, ticket, entry.session, result, stage=entry.stage)
+            return result
 
         verdict: Verdict | Refusal = await self._g.store.run(work)
         if isinstance(verdict, Refusal):
-            return self._refuse(session, verdict, stage.value)
-        _log.info("admitted", gate_session=session)
+            return self._refuse(entry.session, verdict, entry.stage.value)
+        _log.info("admitted", gate_session=entry.session)
         return verdict
 
-    def _bearer(
-        self, tx: Transaction, ticket: TicketRecord | None, room: str, occupant: str, now: datetime
-    ) -> Invitation | Refusal:
-        """Whose ticket this is, if it may let `occupant` into `room` now."""
+    def _admit(self, tx: Transaction, ticket: TicketRecord | None, entry: Entry, now: datetime) -> Verdict | Refusal:
         if ticket is None:
             return Refusal.NOT_KNOWN
-        checked = self._check(tx, ticket, room, now)
+        checked = self._check(tx, ticket, entry.room, now)
         if isinstance(checked, Refusal):
             return checked
-        if _username(occupant) != checked[0].username:
+        if _username(entry.occupant) != checked[0].username:
             return Refusal.NOT_KNOWN
         if self._too_many_devices(tx, ticket, checked[1], now):
             return Refusal.DEVICES
-        return Refusal.USED if ticket.admitted else checked[0]
+        if ticket.admitted or entry.again:
+            return Refusal.USED
+        tx.tickets.admit(ticket.jti, now)
+        return _yes(entry.session, checked[0], ticket)
 
-    @staticmethod
-    def _too_many_devices(tx: Transaction, ticket: TicketRecord, meeting: Meeting, now: datetime) -> bool:
+    def _too_many_devices(self, tx: Transaction, ticket: TicketRecord, meeting: Meeting, now: datetime) -> bool:
         """Whether its bearer is on as many other devices as the class allows. A device is a browser: whoever comes back
         in one, because the connection dropped and nobody has noticed yet, is not one more.
         """
-        return tx.tickets.other_browsers(ticket, now - COMING) >= sensitivity_class(meeting.sensitivity).devices
+        return tx.tickets.other_browsers(ticket, now - COMING) >= self._g.policy.of(meeting.sensitivity).devices
 
     async def _admit_focus(self, session: str, room: str) -> Verdict:
         """Jitsi's focus may be where a meeting is open. That it is the focus, Prosody has checked by its password."""
@@ -156,10 +142,12 @@ class Admission:
         await self.told([(Change.LEFT, event)])
 
     async def told(self, events: Sequence[tuple[Change, GateEvent]]) -> None:
-        """Some are inside, some outside. Whoever was put out meanwhile, or is not known here, is put out."""
+        """Some are inside, some outside, in one start of Prosody. Who was put out, or is not known, is put out."""
+        if not events:
+            return
 
         def work(tx: Transaction) -> list[GateEvent]:
-            new = [(change, event) for change, event in events if tx.attendance.is_new(event)]
+            new = tx.attendance.unheard(events[0][1].epoch, events)
             return [event for change, event in new if not self._happened(tx, change, event)]
 
         for event in await self._g.store.run(work):
@@ -174,7 +162,7 @@ class Admission:
             return True
         if ticket is None:
             return False
-        tx.attendance.enter(event.session, ticket.invitation_id, event.epoch, event.occupant, event.at)
+        tx.attendance.enter(event.session, ticket, event.epoch, event.occupant, event.at)
         self._record(tx, Action.ENTERED, ticket, event.session)
         return self._welcome(tx, ticket)
 
@@ -200,7 +188,7 @@ class Admission:
                     continue  # heard of, and looked at, before
                 ticket = tx.tickets.by_session(occupant.session)
                 if ticket is not None:
-                    tx.attendance.found_inside(occupant, ticket.invitation_id, epoch)
+                    tx.attendance.found_inside(occupant, ticket, epoch)
                 if ticket is None or not self._welcome(tx, ticket):
                     unwelcome.append((occupant.room, _username(occupant.occupant)))
             return unwelcome
@@ -211,11 +199,12 @@ class Admission:
 
     def _note_untold(self, tx: Transaction, epoch: str, present: set[str], now: datetime) -> None:
         """Whoever was let in just before Prosody stopped was probably inside: it could not tell any more."""
-        for session, invitation_id, admitted_at in tx.attendance.untold(epoch):
-            if session not in present:
-                tx.attendance.enter(session, invitation_id, epoch="", occupant="", at=admitted_at)
+        for session, let_in_at in tx.attendance.untold(epoch):
+            ticket = tx.tickets.by_session(session)
+            if ticket is not None and session not in present:
+                tx.attendance.enter(session, ticket, epoch="", occupant="", at=let_in_at)
                 tx.attendance.lose(session, now)
-                self._record(tx, Action.ENTERED, tx.tickets.by_session(session), session, reason="roll-call")
+                self._record(tx, Action.ENTERED, ticket, session, reason="roll-call")
 
     async def here_for_participant(self, link: str, session: str) -> list[PersonHere]:
         """Who is inside, for somebody who is inside too or could be now. Raises `NotVerified`, `Waiting`."""
@@ -275,9 +264,11 @@ class Admission:
         action: Action,
         ticket: TicketRecord | None,
         session: str,
-        refused: Refusal | None = None,
+        result: Verdict | Refusal | None = None,
         **details: str,
     ) -> None:
+        refused = result if isinstance(result, Refusal) else None
+        yes = result if isinstance(result, Verdict) else None
         self._g.audit.record(
             tx,
             self._g.clock(),
@@ -285,7 +276,9 @@ class Admission:
             Outcome.REFUSED if refused else Outcome.DONE,
             actor=audit.invitation(ticket.invitation_id) if ticket else NOBODY,
             subject=f"ticket:{ticket.jti}" if ticket else "",
+            assurance=worth(Method(yes.method), yes.role).acr if yes and yes.method and yes.role else "",
             session=session,
+            method=(yes and yes.method) or "",
             **{"reason": refused} if refused else {},
             **details,
         )
@@ -300,6 +293,19 @@ class Admission:
     def _refuse(self, session: str, reason: Refusal, where: str) -> Verdict:
         _log.info("refused", reason=reason.value, where=where, gate_session=session)
         return Verdict.no(session, reason)
+
+
+def _yes(session: str, invitation: Invitation, ticket: TicketRecord) -> Verdict:
+    """Let them in, as who they are."""
+    return Verdict(
+        allow=True,
+        session=session,
+        username=invitation.username,
+        name=invitation.shown_name,
+        role=invitation.role,
+        method=ticket.method.value,
+        since=int(ticket.verified_at.timestamp()),
+    )
 
 
 def _username(occupant: str) -> str:

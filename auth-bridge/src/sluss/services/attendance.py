@@ -105,7 +105,9 @@ def _report(tx: Transaction, meeting: Meeting | None, now: datetime) -> Report |
         return NotFound("no such meeting")
     found = tx.attendance.of(meeting.id)
     people = tuple(
-        Attendee(who.id, who.shown_name, who.role, fold(one for one in found if one.invitation_id == who.id))
+        Attendee(
+            who.id, who.shown_name, who.role, fold((one for one in found if one.invitation_id == who.id), who.role)
+        )
         for who in (own, *tx.invitations.participants(meeting.id))
     )
     return Report(meeting, own.name, people, now)

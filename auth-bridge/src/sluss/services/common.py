@@ -5,7 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from sluss.domain.assurance import Method
 from sluss.domain.limits import SmsRules, network
+from sluss.domain.policy import Policy
+from sluss.factors import PARTICIPANT_METHODS
 from sluss.keyring.secrets import Hasher
 from sluss.services.audit import Recorder
 from sluss.store.database import Store
@@ -37,6 +40,9 @@ class Ground:
     site: Site
     wake_outbox: Callable[[], None]
     sms: SmsRules
+    policy: Policy
+    methods: frozenset[Method] = PARTICIPANT_METHODS
+    """What a participant can verify with here."""
     audit: Recorder = field(default_factory=Recorder)
 
     def link_hash(self, link: str) -> str:

@@ -8,7 +8,6 @@ import structlog
 
 from sluss.delivery import texts
 from sluss.delivery.worker import MAIL, SMS
-from sluss.domain.assurance import Method
 from sluss.domain.audit import Action
 from sluss.domain.drafts import check_count, check_name
 from sluss.domain.errors import InvalidInput, NotFound, SlussError
@@ -21,18 +20,16 @@ from sluss.domain.meetings import (
     InvitationStatus,
     Meeting,
     MeetingDraft,
+    MeetingOnRecord,
     MeetingView,
     Organiser,
     ParticipantDraft,
 )
-from sluss.domain.policy import WAITING_HEARD, SensitivityClass, open_classes
+from sluss.domain.policy import WAITING_HEARD, SensitivityClass
 from sluss.services import audit, limits
 from sluss.services.common import Ground, new_id, new_link
 from sluss.services.expel import expel
 from sluss.store.database import Transaction
-
-PARTICIPANT_METHODS = (Method.SMS,)
-"""What a participant can verify with on this version."""
 
 _CLOSED = {InvitationState.WITHDRAWN: Action.WITHDRAWN, InvitationState.PUT_OUT: Action.PUT_OUT}
 
@@ -48,12 +45,18 @@ class Meetings:
 
     def classes(self) -> list[SensitivityClass]:
         """The sensitivity classes that can be chosen here: those some participant can satisfy."""
-        return open_classes(PARTICIPANT_METHODS)
+        return self._g.policy.open_classes(self._g.methods)
+
+    def class_of(self, meeting: Meeting | MeetingOnRecord) -> SensitivityClass:
+        """The sensitivity class of a meeting."""
+        return self._g.policy.of(meeting.sensitivity)
 
     async def create(self, organiser: Organiser, draft: MeetingDraft) -> Meeting:
         """Save a meeting and queue each participant's mail, in one transaction. Raises `InvalidInput`, `NotFound`."""
         if organiser.auditor:
             raise NotFound("an auditor has no meetings")
+        if draft.sensitivity not in self._g.policy.classes:
+            raise InvalidInput("sensitivity", "Choose how sensitive the meeting is.")
         if draft.sensitivity not in {c.name for c in self.classes()}:
             raise InvalidInput("sensitivity", "No participant could verify for this class on this installation.")
         now = self._g.clock()

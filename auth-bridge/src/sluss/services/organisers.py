@@ -8,10 +8,11 @@ from datetime import datetime, timedelta
 import structlog
 
 from sluss.domain import drafts
-from sluss.domain.assurance import ASSURANCE, Method
+from sluss.domain.assurance import Method, worth
 from sluss.domain.audit import ADMIN, NOBODY, Action, Outcome
 from sluss.domain.errors import InvalidInput, NotFound, NotVerified, SignInRequired, SlussError, TooManyTries
 from sluss.domain.freshness import is_fresh
+from sluss.domain.gate import Role
 from sluss.domain.limits import (
     ENROL_LINK,
     SECOND_ACCOUNT,
@@ -203,7 +204,7 @@ class Organisers:
                 now,
                 Action.SIGNED_IN,
                 actor=audit.organiser(half.organiser_id),
-                assurance=ASSURANCE[Method.TOTP],
+                assurance=worth(Method.TOTP, Role.ORGANISER).acr,
                 origin=self._g.origin(address),
             )
             return record

@@ -6,13 +6,14 @@ writes, the same answers, the same time.
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import structlog
 
 from sluss.delivery import texts
 from sluss.delivery.worker import MAIL, NOTHING, SMS
-from sluss.domain.assurance import ASSURANCE, Method, Purpose
+from sluss.domain.assurance import Method, Purpose, worth
 from sluss.domain.audit import NOBODY, Action, Outcome
 from sluss.domain.errors import GateUnavailable, NotVerified, SlussError, TooManyTries, Waiting
 from sluss.domain.freshness import is_fresh
@@ -31,13 +32,13 @@ from sluss.domain.limits import (
     TRIES_LINK_ADDRESS,
 )
 from sluss.domain.meetings import Answer, Invitation, InvitationState, InvitationView, Meeting
-from sluss.domain.policy import VIEW_FRESH, sensitivity_class
 from sluss.factors import sms
 from sluss.services import audit, limits
 from sluss.services.common import Ground, new_id
 from sluss.services.expel import expel
 from sluss.services.meetings import close, sms_day_opens
 from sluss.services.tickets import ticket_basis
+from sluss.services.verification import accept
 from sluss.store.database import Transaction
 from sluss.store.proof import Verification
 
@@ -55,7 +56,16 @@ class Participation:
     async def look(self, link: str, session: str) -> InvitationView | None:
         """The invitation, if this browser was verified for it; None for every other link, alike."""
         now = self._g.clock()
-        return await self._g.store.run(lambda tx: self.look_in(tx, link, session, now))
+
+        def work(tx: Transaction) -> InvitationView | None:
+            view = self.look_in(tx, link, session, now)
+            if view is None or not self._g.policy.of(view.meeting.sensitivity).attendees_shown:
+                return view
+            people = tx.invitations.participants(view.meeting.id)
+            others = [one for one in people if one.id != view.invitation.id and one.state is InvitationState.LIVE]
+            return replace(view, others=tuple(one.shown_name for one in others))
+
+        return await self._g.store.run(work)
 
     async def send_code(self, link: str, session: str, purpose: Purpose, locale: str, address: str) -> None:
         """Send a code by SMS to the invited person's phone, if there is one. Raises `TooManyTries` only."""
@@ -67,7 +77,7 @@ class Participation:
             asks = self._asks(link_hash, session_hash, purpose, address, known=known)
             if refusal := limits.spend(tx, asks, now):
                 return refusal
-            invitation, meeting = self._accepting(tx, link_hash)
+            invitation, meeting = self._accepting(tx, link_hash, purpose)
             subject = self._phone(invitation) if invitation else ""
             code_hash = self._code_hash(link_hash, session_hash, purpose, code)
             tx.challenges.put((link_hash, session_hash, purpose), code_hash, subject, now)
@@ -116,15 +126,14 @@ class Participation:
             if not self._g.hasher.matches(challenge.code_hash, "sms-code", link_hash, session_hash, purpose, typed):
                 limits.take(tx, tries, now)
                 return NotVerified("wrong code")
-            invitation, _ = self._accepting(tx, link_hash)
-            if invitation is None or challenge.subject != self._phone(invitation):
+            invitation, meeting = self._live(tx, link_hash)
+            if invitation is None or meeting is None or challenge.subject != self._phone(invitation):
                 return NotVerified("nobody to verify")
-            if purpose is Purpose.JOIN and not _same_person(tx, invitation, challenge.subject):
-                return NotVerified("not the person who saw the invitation")
-            tx.challenges.remove(key)
             verification = Verification(new_id(), invitation.id, Method.SMS, challenge.subject, now)
-            tx.verifications.add(verification, session_hash, purpose)
-            return verification
+            refused = accept(tx, verification, session_hash, purpose, self._g.policy.of(meeting.sensitivity))
+            if refused is None:
+                tx.challenges.remove(key)
+            return refused or verification
 
         origin = self._g.origin(address)
 
@@ -139,7 +148,7 @@ class Participation:
                 _outcome(done),
                 actor=NOBODY if refused else whose,
                 subject=whose,
-                assurance="" if refused else ASSURANCE[Method.SMS],
+                assurance="" if refused else worth(Method.SMS).acr,
                 purpose=purpose,
                 method=Method.SMS,
                 origin=origin,
@@ -215,7 +224,7 @@ class Participation:
             return None
         invitation, meeting = found
         organiser = tx.organisers.by_id(meeting.organiser_id).organiser
-        basis = ticket_basis(tx, invitation, meeting, self._g.session_hash(session), now)
+        basis = ticket_basis(tx, invitation, meeting, self._g.session_hash(session), now, policy=self._g.policy)
         waiting = isinstance(basis, Waiting)
         may_enter = waiting or not isinstance(basis, SlussError)
         return InvitationView(invitation, meeting, organiser.name, meeting.is_open(now), may_enter, waiting)
@@ -225,29 +234,38 @@ class Participation:
         link_hash, session_hash = self._g.link_hash(link), self._g.session_hash(session)
         if not tx.verifications.any_of(link_hash, session_hash):
             return None
-        invitation, meeting = self._accepting(tx, link_hash)
+        invitation, meeting = self._live(tx, link_hash)
         if invitation is None or meeting is None:
             return None
-        accepted = sensitivity_class(meeting.sensitivity).accepted
+        view = self._g.policy.of(meeting.sensitivity).view
         for purpose in Purpose:
             verification = tx.verifications.latest(invitation.id, session_hash, purpose, now)
             if (
                 verification is not None
-                and is_fresh(verification.verified_at, now, VIEW_FRESH)
-                and verification.method in accepted
-                and verification.subject == self._phone(invitation)
+                and is_fresh(verification.verified_at, now, view.fresh)
+                and view.accepts(verification.method)
+                and self._is_still_theirs(verification, invitation)
             ):
                 return invitation, meeting
         return None
 
+    def _is_still_theirs(self, verification: Verification, invitation: Invitation) -> bool:
+        """A code proves who has the phone; whose phone that is, the invitation says, and may say otherwise now."""
+        return verification.method is not Method.SMS or verification.subject == self._phone(invitation)
+
     @staticmethod
-    def _accepting(tx: Transaction, link_hash: str) -> tuple[Invitation | None, Meeting | None]:
-        """The live invitation whose class accepts SMS, with its meeting; (None, None) for every other link."""
+    def _live(tx: Transaction, link_hash: str) -> tuple[Invitation | None, Meeting | None]:
+        """The live invitation with its meeting; (None, None) for every other link."""
         invitation = tx.invitations.by_link(link_hash)
         meeting = tx.meetings.get(invitation.meeting_id if invitation else "")  # asked either way: it takes time
-        if invitation is None or invitation.state is not InvitationState.LIVE:
+        if invitation is None or meeting is None or invitation.state is not InvitationState.LIVE:
             return None, None
-        if meeting is None or Method.SMS not in sensitivity_class(meeting.sensitivity).accepted:
+        return invitation, meeting
+
+    def _accepting(self, tx: Transaction, link_hash: str, purpose: Purpose) -> tuple[Invitation | None, Meeting | None]:
+        """The same if its class accepts SMS for this purpose."""
+        invitation, meeting = self._live(tx, link_hash)
+        if meeting is None or not self._g.policy.of(meeting.sensitivity).requirement(purpose).accepts(Method.SMS):
             return None, None
         return invitation, meeting
 
@@ -317,9 +335,3 @@ def _outcome(done: Verification | SlussError) -> Outcome:
     if isinstance(done, TooManyTries):
         return Outcome.LOCKED
     return Outcome.REFUSED if isinstance(done, SlussError) else Outcome.DONE
-
-
-def _same_person(tx: Transaction, invitation: Invitation, subject: str) -> bool:
-    """Invariant 2: who joins is who saw the invitation."""
-    seen = tx.verifications.seen_by(invitation.id)
-    return seen is not None and seen.subject == subject

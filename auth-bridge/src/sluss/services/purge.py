@@ -6,7 +6,6 @@ import structlog
 
 from sluss.domain.audit import SYSTEM, Action
 from sluss.domain.meetings import CLOSES_AFTER
-from sluss.domain.policy import CLASSES
 from sluss.services import audit
 from sluss.services.common import Ground
 from sluss.store.database import Transaction
@@ -16,9 +15,9 @@ _log = structlog.get_logger()
 
 async def purge(ground: Ground, now: datetime) -> None:
     """Purge every meeting whose time has come, each in a transaction of its own."""
-    for policy in CLASSES.values():
-        ended = now - policy.retention
-        for meeting_id in await ground.store.run(lambda tx, p=policy, e=ended: _due(tx, p.name, e)):  # type: ignore[misc]
+    for sensitivity in await ground.store.run(lambda tx: tx.purge.classes()):
+        ended = now - ground.policy.of(sensitivity).retention
+        for meeting_id in await ground.store.run(lambda tx, s=sensitivity, e=ended: _due(tx, s, e)):  # type: ignore[misc]
             await ground.store.run(lambda tx, which=meeting_id: _forget(ground, tx, which, now))  # type: ignore[misc]
             _log.info("meeting_purged", meeting=meeting_id)
 

@@ -5,14 +5,14 @@ from typing import Any
 
 import structlog
 
-from sluss.domain.assurance import AMR, ASSURANCE, Method, Purpose
+from sluss.domain.assurance import Method, Purpose, worth
 from sluss.domain.audit import Action, Outcome
 from sluss.domain.errors import NotFound, NotOpen, NotVerified, SlussError, TooManyTries, Waiting
 from sluss.domain.freshness import is_fresh
 from sluss.domain.gate import Role
 from sluss.domain.limits import DOOR_SESSION
 from sluss.domain.meetings import Invitation, InvitationState, Meeting, Ticket
-from sluss.domain.policy import WAITING_ALIVE, WAITING_HEARD, SensitivityClass, sensitivity_class
+from sluss.domain.policy import WAITING_ALIVE, WAITING_HEARD, Features, Policy, SensitivityClass
 from sluss.keyring.tickets import TicketKeys
 from sluss.services import audit, limits
 from sluss.services.common import Ground, new_id
@@ -24,14 +24,16 @@ from sluss.store.proof import Verification
 TICKET_LIFETIME = timedelta(seconds=60)
 AUDIENCE = "jitsi"
 """What Jitsi's own token check expects by default, for whoever runs it as well."""
-_FEATURES = (
+_NEVER = (
     "livestreaming",
-    "recording",
     "transcription",
     "outbound-call",
     "inbound-call",
     "sip-outbound-call",
+    "sip-inbound-call",
+    "file-upload",
 )
+"""What Jitsi could do and no class has."""
 
 _log = structlog.get_logger()
 
@@ -91,7 +93,7 @@ class Tickets:
                 outcome if refusal else Outcome.DONE,
                 actor=audit.organiser(record.organiser.id),
                 subject=audit.invitation(invitation.id),
-                assurance="" if refusal else ASSURANCE[Method.TOTP],
+                assurance="" if refusal else worth(Method.TOTP, Role.ORGANISER).acr,
                 purpose=Purpose.JOIN,
                 method=Method.TOTP,
                 meeting=meeting_id,
@@ -125,7 +127,7 @@ class Tickets:
             meeting = tx.meetings.get(meeting_id)
             if meeting is None:
                 return NotFound("no such meeting")
-            basis = ticket_basis(tx, own[1], meeting, self._g.session_hash(session), now)
+            basis = ticket_basis(tx, own[1], meeting, self._g.session_hash(session), now, policy=self._g.policy)
             return not isinstance(basis, SlussError)
 
         return await self._g.store.run(work)
@@ -147,10 +149,10 @@ class Tickets:
         meeting = tx.meetings.get(invitation.meeting_id)
         if meeting is None:
             return NotFound("no such meeting")
-        verification = ticket_basis(tx, invitation, meeting, self._g.session_hash(session), now)
+        verification = ticket_basis(tx, invitation, meeting, self._g.session_hash(session), now, policy=self._g.policy)
         if isinstance(verification, Waiting):
             tx.verifications.wait(verification.verification_id, now)
-            if sensitivity_class(meeting.sensitivity).waiting_shows_verified:
+            if self._g.policy.of(meeting.sensitivity).waiting_shows_verified:
                 waiting = tx.invitations.waiting(meeting.id, now - WAITING_HEARD)
                 verification.others = tuple(one for one in waiting if one.invitation_id != invitation.id)
         if isinstance(verification, SlussError):
@@ -163,7 +165,7 @@ class Tickets:
             Action.TICKET_ISSUED,
             actor=audit.invitation(invitation.id),
             subject=f"ticket:{jti}",
-            assurance=ASSURANCE[verification.method],
+            assurance=worth(verification.method, invitation.role).acr,
             meeting=meeting.id,
             method=verification.method,
             verification=verification.id,
@@ -174,6 +176,7 @@ class Tickets:
         self, invitation: Invitation, meeting: Meeting, verification: Verification, jti: str, now: datetime
     ) -> Ticket:
         expires_at = now + TICKET_LIFETIME
+        proved = worth(verification.method, invitation.role)
         claims: dict[str, Any] = {
             "iss": self._g.site.portal,
             "aud": AUDIENCE,
@@ -183,8 +186,8 @@ class Tickets:
             "iat": int(now.timestamp()),
             "nbf": int(now.timestamp()),
             "exp": int(expires_at.timestamp()),
-            "amr": list(AMR[verification.method]),
-            "acr": ASSURANCE[verification.method].value,
+            "amr": list(proved.amr),
+            "acr": proved.acr.value,
             "auth_time": int(verification.verified_at.timestamp()),
             "context": {
                 "user": {
@@ -192,15 +195,26 @@ class Tickets:
                     "name": invitation.shown_name,
                     "moderator": invitation.role is Role.ORGANISER,
                 },
-                "features": dict.fromkeys(_FEATURES, False),
+                "features": dict.fromkeys(_NEVER, False) | _features(self._g.policy.of(meeting.sensitivity).features),
             },
         }
         _log.info("ticket_issued", invitation=invitation.id, ticket=jti, verification=verification.id)
         return Ticket(self._keys.sign(claims), meeting.room, self._g.site.meet_host, expires_at)
 
 
+def _features(allowed: Features) -> dict[str, bool]:
+    """What a class has, in Jitsi's words. Our own Prosody module holds people to `send-groupchat`."""
+    return {
+        "recording": allowed.recording,
+        "screen-sharing": allowed.screen_sharing,
+        "send-groupchat": allowed.chat,
+        "send-private-message": allowed.chat,
+        "create-polls": allowed.chat,
+    }
+
+
 def ticket_basis(
-    tx: Transaction, invitation: Invitation, meeting: Meeting, session_hash: str, now: datetime
+    tx: Transaction, invitation: Invitation, meeting: Meeting, session_hash: str, now: datetime, *, policy: Policy
 ) -> Verification | SlussError:
     """The verification on which a ticket can be given now, or why there is none (invariant 2).
 
@@ -217,26 +231,26 @@ def ticket_basis(
         return NotVerified("no join verification in this browser")
     if not meeting.is_open(now):
         return NotOpen("outside its time, or ended")
-    policy = sensitivity_class(meeting.sensitivity)
-    if invitation.role is Role.PARTICIPANT and verification.method not in policy.accepted:
+    rules = policy.of(meeting.sensitivity)
+    if invitation.role is Role.PARTICIPANT and not rules.join.accepts(verification.method):
         return NotVerified("method not accepted for this class")
-    if not _lasts(tx, verification, policy, now):
+    if not _lasts(tx, verification, rules, now):
         return NotVerified("the join verification is too old")
-    if policy.waiting_room and invitation.role is Role.PARTICIPANT:
+    if rules.waiting_room and invitation.role is Role.PARTICIPANT:
         own = tx.invitations.organisers_own(meeting.id)
         if own is None or not tx.attendance.is_inside(own.id):
             return Waiting("the organiser is not inside", verification_id=verification.id)
     return verification
 
 
-def _lasts(tx: Transaction, verification: Verification, policy: SensitivityClass, now: datetime) -> bool:
+def _lasts(tx: Transaction, verification: Verification, rules: SensitivityClass, now: datetime) -> bool:
     """Whether a join verification is good for a ticket now, or once the organiser is there."""
-    reusable = bool(policy.grace)
+    reusable = bool(rules.grace)
     waited = verification.waited_at is not None and is_fresh(verification.waited_at, now, WAITING_ALIVE)
-    fresh = is_fresh(verification.verified_at, now, policy.fresh)
+    fresh = is_fresh(verification.verified_at, now, rules.join.fresh)
     if (fresh or waited) and (reusable or not tx.tickets.issued(verification.id)):
         return True
     if not reusable:
         return False
     inside, last_left = tx.attendance.presence(verification.id)
-    return inside or (last_left is not None and is_fresh(last_left, now, policy.grace))
+    return inside or (last_left is not None and is_fresh(last_left, now, rules.grace))

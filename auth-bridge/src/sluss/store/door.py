@@ -1,6 +1,7 @@
 """Tickets and attendance: what happened at the gate."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -8,9 +9,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from sluss.domain.assurance import ASSURANCE, Method
+from sluss.domain.assurance import Method, worth
 from sluss.domain.attendance import Presence
-from sluss.domain.gate import GateEvent, Occupant, Role
+from sluss.domain.gate import Change, GateEvent, Occupant, Role
 from sluss.domain.meetings import InvitationState, PersonHere, shown_name
 from sluss.store.rows import instant, instant_or_none, seconds
 from sluss.store.schema import attendance, gate_epochs, invitations, tickets, verifications
@@ -20,11 +21,18 @@ from sluss.store.sealing import Sealer
 _TOLD_WITHIN = 10
 """Seconds from letting somebody in to hearing that they entered, while Prosody and we are both up."""
 
-_TICKET = select(tickets).where(tickets.c.jti == bindparam("jti"))
-_TICKET_OF_SESSION = select(tickets).where(tickets.c.gate_session == bindparam("session"))
+_TICKETS = select(tickets, verifications.c.method, verifications.c.verified_at).join_from(tickets, verifications)
+_TICKET = _TICKETS.where(tickets.c.jti == bindparam("jti"))
+_TICKET_OF_SESSION = _TICKETS.where(tickets.c.gate_session == bindparam("session"))
+_OTHERS = tickets.alias()
 _USE = (
     update(tickets)
-    .where(tickets.c.jti == bindparam("ticket"), tickets.c.used_at.is_(None), tickets.c.dead.is_(False))
+    .where(
+        tickets.c.jti == bindparam("ticket"),
+        tickets.c.used_at.is_(None),
+        tickets.c.dead.is_(False),
+        ~select(_OTHERS.c.jti).where(_OTHERS.c.gate_session == bindparam("session")).exists(),
+    )
     .values(used_at=bindparam("now"), gate_session=bindparam("session"), origin=bindparam("sealed"))
 )
 _ADMIT = update(tickets).where(tickets.c.jti == bindparam("ticket")).values(admitted_at=bindparam("now"))
@@ -33,11 +41,6 @@ _FIRST_OF_EPOCH = upsert(gate_epochs)
 _PUT_EPOCH = _FIRST_OF_EPOCH.on_conflict_do_update(
     index_elements=[gate_epochs.c.epoch],
     set_={"seq": _FIRST_OF_EPOCH.excluded.seq, "seen_at": _FIRST_OF_EPOCH.excluded.seen_at},
-)
-_USED_FOR = (
-    select(tickets.c.jti, tickets.c.origin, verifications.c.method)
-    .join_from(tickets, verifications)
-    .where(tickets.c.gate_session == bindparam("session"))
 )
 _OTHER_BROWSERS = (
     select(func.count(verifications.c.session_hash.distinct()))
@@ -71,6 +74,10 @@ class TicketRecord:
     used: bool
     admitted: bool
     dead: bool
+    method: Method
+    verified_at: datetime
+    origin: bytes | None
+    """Sealed: the network from which it was used, where the class keeps that."""
 
 
 class TicketRepository:
@@ -101,13 +108,13 @@ class TicketRepository:
         return self._ticket(self._c.execute(_TICKET_OF_SESSION, {"session": gate_session}).one_or_none())
 
     def use(self, jti: str, gate_session: str, now: datetime, origin: str = "") -> bool:
-        """Use it up for one XMPP session. False if it was used or is dead: exactly one caller gets True."""
+        """Use it up for one XMPP session, which may enter at once. One caller gets True, and a session one ticket."""
         sealed = self._sealer.seal(origin, "tickets.origin", jti) if origin else None
         used = {"ticket": jti, "now": seconds(now), "session": gate_session, "sealed": sealed}
         return bool(self._c.execute(_USE, used).rowcount)
 
     def admit(self, jti: str, now: datetime) -> None:
-        """Note that its bearer was let in."""
+        """Note that its bearer was let in now, who did not enter at once."""
         self._c.execute(_ADMIT, {"ticket": jti, "now": seconds(now)})
 
     def other_browsers(self, ticket: TicketRecord, since: datetime) -> int:
@@ -145,6 +152,9 @@ class TicketRepository:
             row.used_at is not None,
             row.admitted_at is not None,
             row.dead,
+            Method(row.method),
+            instant(row.verified_at),
+            row.origin,
         )
 
 
@@ -169,13 +179,13 @@ class AttendanceRepository:
         self._c = connection
         self._sealer = sealer
 
-    def is_new(self, event: GateEvent) -> bool:
-        """Whether this numbered event was not heard before; notes it as heard."""
-        seq, seen_at = self._epoch(event.epoch)
-        if event.seq <= seq:
-            return False
-        self._put_epoch(event.epoch, event.seq, max(seen_at, event.at))
-        return True
+    def unheard(self, epoch: str, events: Sequence[tuple[Change, GateEvent]]) -> list[tuple[Change, GateEvent]]:
+        """Those of some numbered events of one epoch, in order, that were not heard before; notes them as heard."""
+        seq, seen_at = self._epoch(epoch)
+        new = [(change, event) for change, event in events if event.seq > seq]
+        if new:
+            self._put_epoch(epoch, new[-1][1].seq, max(seen_at, *(event.at for _, event in new)))
+        return new
 
     def called(self, epoch: str, now: datetime) -> int:
         """The roll was called: all that are in it are inside now. How far this start of Prosody has been heard."""
@@ -183,24 +193,23 @@ class AttendanceRepository:
         self._put_epoch(epoch, seq, seconds(now))  # even if that is earlier: the clock was set back
         return seq
 
-    def enter(self, gate_session: str, invitation_id: str, epoch: str, occupant: str, at: int) -> None:
+    def enter(self, gate_session: str, ticket: TicketRecord, epoch: str, occupant: str, at: int) -> None:
         """Open an interval, as what the connection's ticket was verified with."""
         known = self._read(gate_session)
         if known is not None:
             known.entered_at = at
             self._update(gate_session, known)
             return
-        row = self._c.execute(_USED_FOR, {"session": gate_session}).one()
-        origin = self._sealer.open(row.origin, "tickets.origin", row.jti) if row.origin else ""
-        record = self._seal(gate_session, _Record(occupant, row.method, origin, at))
-        opened = {"gate_session": gate_session, "invitation_id": invitation_id, "epoch": epoch}
+        origin = self._sealer.open(ticket.origin, "tickets.origin", ticket.jti) if ticket.origin else ""
+        record = self._seal(gate_session, _Record(occupant, ticket.method.value, origin, at))
+        opened = {"gate_session": gate_session, "invitation_id": ticket.invitation_id, "epoch": epoch}
         self._c.execute(_ENTER, {**opened, "open": True, "record": record})
 
-    def found_inside(self, found: Occupant, invitation_id: str, epoch: str) -> None:
+    def found_inside(self, found: Occupant, ticket: TicketRecord, epoch: str) -> None:
         """Somebody was there when the roll was called: open the interval unless it was closed exactly since."""
         known = self._read(found.session)
         if known is None:
-            self.enter(found.session, invitation_id, epoch, found.occupant, found.at)
+            self.enter(found.session, ticket, epoch, found.occupant, found.at)
         elif not known.exact:
             known.left_at, known.exact, known.closed_at = None, True, None
             self._update(found.session, known)
@@ -226,20 +235,21 @@ class AttendanceRepository:
         known.left_at, known.exact, known.closed_at = max(known.entered_at, last), False, seconds(now)
         self._update(gate_session, known)
 
-    def untold(self, epoch: str) -> list[tuple[str, str, int]]:
-        """Who was let in and never told of, now that Prosody has started again: session, invitation, when.
+    def untold(self, epoch: str) -> list[tuple[str, int]]:
+        """Who was let in and never told of, now that Prosody has started again: session, when.
 
         Only those near the last that was heard: who was let in before it and did not come would have been told of.
         """
         if self._c.execute(_EPOCH, {"epoch": epoch}).one_or_none():
             return []
         last = self._c.execute(select(func.max(gate_epochs.c.seen_at))).scalar_one() or 0
+        let_in = func.coalesce(tickets.c.admitted_at, tickets.c.used_at)
         query = (
-            select(tickets.c.gate_session, tickets.c.invitation_id, tickets.c.admitted_at)
+            select(tickets.c.gate_session, let_in.label("let_in"))
             .outerjoin(attendance, attendance.c.gate_session == tickets.c.gate_session)
-            .where(attendance.c.gate_session.is_(None), tickets.c.admitted_at >= last - _TOLD_WITHIN)
+            .where(attendance.c.gate_session.is_(None), let_in >= last - _TOLD_WITHIN)
         )
-        return [(row.gate_session, row.invitation_id, row.admitted_at) for row in self._c.execute(query)]
+        return [(row.gate_session, row.let_in) for row in self._c.execute(query)]
 
     def open_sessions(self) -> dict[str, str]:
         """The XMPP sessions believed to be inside some room, and in which start of Prosody each is."""
@@ -301,9 +311,9 @@ class AttendanceRepository:
             records, name = inside[row.id], self._sealer.open(row.name, "invitations.name", row.id)
             label = self._sealer.open(row.label, "invitations.label", row.id) if row.label else ""
             method, since = Method(max(r.method for r in records)), instant(min(r.entered_at for r in records))
-            acr = ASSURANCE[method].value
-            shown = shown_name(name, label)
-            here.append(PersonHere(row.id, shown, Role(row.role), method, acr, since, row.n))
+            shown, role = shown_name(name, label), Role(row.role)
+            acr = worth(method, role).acr.value
+            here.append(PersonHere(row.id, shown, role, method, acr, since, row.n))
         return sorted(here, key=lambda person: person.entered_at)
 
     def of(self, meeting_id: str) -> list[Presence]:

@@ -3,15 +3,13 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from sluss.domain.assurance import Method, Purpose
 from sluss.domain.freshness import LEEWAY
 from sluss.store.rows import instant, instant_or_none, seconds
 from sluss.store.schema import challenges, invitations, verifications
-
-_BY_ID = select(verifications).where(verifications.c.id == bindparam("id"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +120,6 @@ class VerificationRepository:
         """The newest `view` verification from any browser: who saw the invitation."""
         seen = verifications.c.purpose == Purpose.VIEW.value
         return self._first((verifications.c.invitation_id == invitation_id) & seen)
-
-    def get(self, verification_id: str) -> Verification:
-        """By id; it comes from a ticket's row, so it exists."""
-        return self._verification(self._c.execute(_BY_ID, {"id": verification_id}).one())
 
     def revoke(self, invitation_id: str) -> None:
         """No browser has any right from them any more; the rows stay, for who was inside and how."""

@@ -19,6 +19,11 @@ class PurgeRepository:
         self._c = connection
         self._sealer = sealer
 
+    def classes(self) -> list[str]:
+        """The classes that meetings are of, whatever the policy knows of them."""
+        query = select(meetings.c.sensitivity).where(meetings.c.purged_at.is_(None)).distinct()
+        return list(self._c.execute(query).scalars())
+
     def due(self, sensitivity: str, ended: datetime, closes_after: timedelta) -> list[str]:
         """The meetings of a class that were ended, or closed by themselves, no later than `ended`."""
         closed_at = meetings.c.starts_at + meetings.c.minutes * 60 + int(closes_after.total_seconds())

@@ -3,14 +3,13 @@
 from aiohttp import web
 
 from sluss.web.context import SERVICES, SESSION
-from sluss.web.organiser import CLASS_TEXTS
 from sluss.web.pages import render
 
 
 async def meetings(request: web.Request) -> web.StreamResponse:
     """GET /audit: every meeting."""
     found = await request.app[SERVICES].attendance.meetings(request[SESSION])
-    return render(request, "audit.html", meetings=found, classes={name: said[0] for name, said in CLASS_TEXTS.items()})
+    return render(request, "audit.html", meetings=found, class_of=request.app[SERVICES].meetings.class_of)
 
 
 async def attendance(request: web.Request) -> web.StreamResponse:

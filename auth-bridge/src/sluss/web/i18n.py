@@ -2,15 +2,16 @@
 
 import gettext
 import io
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 
 from aiohttp import web
-from babel import dates
+from babel import dates, units
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 
+from sluss.domain.policy import written
 from sluss.web.context import SETTINGS
 
 LOCALES = {"en": "English", "sv": "Svenska"}
@@ -19,6 +20,7 @@ CATALOGUE = Path(__file__).parent / "locales" / "sv" / "LC_MESSAGES" / "sluss.po
 _YEAR_SECONDS = 365 * 24 * 3600
 # Dates as people write them here: in English the European way, by a 24-hour clock.
 _DATE_LOCALES = {"en": "en_GB", "sv": "sv_SE"}
+_UNITS = {"s": "duration-second", "m": "duration-minute", "h": "duration-hour", "d": "duration-day"}
 
 
 @cache
@@ -77,6 +79,12 @@ def short_date(moment: datetime, locale: str) -> str:
 def clock_time(moment: datetime, locale: str) -> str:
     """`13:45`, in the zone that `moment` is in."""
     return dates.format_time(moment, "short", tzinfo=moment.tzinfo, locale=_DATE_LOCALES[locale])
+
+
+def duration(length: timedelta, locale: str) -> str:
+    """`12 hours`, in the largest unit that fits."""
+    number, unit = written(length)[:-1], _UNITS[written(length)[-1]]
+    return units.format_unit(int(number), unit, locale=_DATE_LOCALES[locale])
 
 
 def zone_name(moment: datetime, locale: str) -> str:

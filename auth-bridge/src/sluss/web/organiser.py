@@ -25,23 +25,6 @@ from sluss.web.context import ADDRESS, CLOCK, ORGANISER, SERVICES, SESSION, SETT
 from sluss.web.pages import N_, plain_code, read_form, render
 from sluss.web.sessions import give_session, known_browser, remember_browser
 
-CLASS_TEXTS = {
-    "internal": (
-        N_("Internal"),
-        N_(
-            "Invited people only. Each proves who they are with the personal link and an SMS code "
-            "(assurance level 1 of 3), or better."
-        ),
-    ),
-    "confidential": (
-        N_("Confidential"),
-        N_("An SMS code is not enough: an authenticator, a passkey or the organisation's own sign-in is needed."),
-    ),
-    "secret": (
-        N_("Secret"),
-        N_("The strongest proof only. The list of invited people is hidden, and nothing is recorded."),
-    ),
-}
 LOCK_TEXTS = {
     LockKind.CODES: N_("Too many codes were asked for with this link."),
     LockKind.TRIES: N_("Too many wrong codes were typed with this link."),
@@ -186,7 +169,6 @@ def _new_meeting_page(
     people: list[tuple[str, ...]],
     problem: SlussError | None = None,
 ) -> web.StreamResponse:
-    classes = [(c.name, *CLASS_TEXTS[c.name]) for c in request.app[SERVICES].meetings.classes()]
     rows = people + [("",) * len(PARTICIPANT_FIELDS)] * (EMPTY_ROWS - len(people))
     return render(
         request,
@@ -194,7 +176,7 @@ def _new_meeting_page(
         problem=problem,
         typed=typed,
         rows=rows,
-        classes=classes,
+        classes=request.app[SERVICES].meetings.classes(),
         zones=time_zones(),
     )
 
@@ -215,6 +197,7 @@ async def _meeting_page(
         typed=typed or {},
         view=view,
         return_to=f"/meetings/{view.meeting.id}",
+        sensitivity=request.app[SERVICES].meetings.class_of(view.meeting),
         **_status(view, request.app[CLOCK]()),
     )
 
@@ -224,7 +207,6 @@ def _status(view: MeetingView, now: datetime) -> dict[str, Any]:
     return {
         "invited": invited,
         "here": {p.invitation_id: p for p in view.here},
-        "class_name": CLASS_TEXTS[view.meeting.sensitivity][0],
         "waiting": {p.invitation_id for p in view.waiting},
         "states": InvitationState,
         "lock_texts": LOCK_TEXTS,

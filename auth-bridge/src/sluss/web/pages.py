@@ -1,5 +1,6 @@
 """Rendering: one function makes every page, one every error, in the visitor's language."""
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -10,8 +11,9 @@ import phonenumbers
 from aiohttp import web
 from multidict import MultiDict
 
-from sluss.domain.assurance import ASSURANCE, AssuranceLevel, Method
+from sluss.domain.assurance import AssuranceLevel, Method, worth
 from sluss.domain.errors import SlussError, TooManyTries
+from sluss.domain.gate import Role
 from sluss.web import i18n
 from sluss.web.context import ORGANISER, REQUEST_ID, SESSION, SETTINGS, wants_json
 from sluss.web.sessions import csrf_token
@@ -33,8 +35,14 @@ HTTP_TEXTS = {
 }
 METHOD_TEXTS = {
     Method.SMS: N_("personal link and SMS code"),
-    Method.TOTP: N_("password and authenticator"),
+    Method.TOTP: N_("personal link and authenticator"),
+    Method.PASSKEY: N_("passkey"),
+    Method.BANKID: N_("BankID"),
+    Method.SIGN_IN: N_("the organisation's own sign-in"),
+    Method.SIGN_IN_HIGH: N_("the organisation's own sign-in, at a high level"),
+    Method.SMARTCARD: N_("smart card"),
 }
+ORGANISERS_TOTP = N_("password and authenticator")
 LEVEL_TEXTS = {
     AssuranceLevel.AAL1: N_("assurance level 1 of 3"),
     AssuranceLevel.AAL2: N_("assurance level 2 of 3"),
@@ -71,10 +79,15 @@ class Texts:
         """The form for `n` things; `%(n)d` is the number."""
         return self._catalogue.ngettext(one, many, n) % {"n": n, **values}
 
-    def method(self, method: Method) -> str:
+    def of(self, by_language: Mapping[str, str]) -> str:
+        """What the policy says in this language."""
+        return by_language[self.lang]
+
+    def method(self, method: Method, role: Role = Role.PARTICIPANT) -> str:
         """How somebody was verified, with its assurance level, in words."""
-        level = LEVEL_TEXTS[ASSURANCE[method]]
-        return f"{self.gettext(METHOD_TEXTS[method])} ({self.gettext(level)})"
+        own = method is Method.TOTP and role is Role.ORGANISER
+        level = LEVEL_TEXTS[worth(method, role).acr]
+        return f"{self.gettext(ORGANISERS_TOTP if own else METHOD_TEXTS[method])} ({self.gettext(level)})"
 
     @staticmethod
     def mobile(number: str) -> str:

@@ -1,6 +1,7 @@
 """The room page, for participants and organisers: it holds no ticket, its script asks for one."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from aiohttp import web
@@ -8,7 +9,7 @@ from aiohttp import web
 from sluss.domain.assurance import Method
 from sluss.domain.errors import Waiting
 from sluss.domain.gate import Refusal, Role
-from sluss.domain.meetings import PersonHere, PersonWaiting, Ticket
+from sluss.domain.meetings import Meeting, PersonHere, PersonWaiting, Ticket
 from sluss.web.context import ORGANISER, SERVICES, SESSION, SETTINGS
 from sluss.web.pages import N_, Texts, render, texts
 from sluss.web.participant import link_path
@@ -53,7 +54,7 @@ async def participant_room(request: web.Request) -> web.StreamResponse:
     if view is None or not view.open or not view.may_enter:
         raise web.HTTPSeeOther(link_path(request))
     base = link_path(request)
-    return _room_page(request, view.meeting.title, base, base, None)
+    return _room_page(request, view.meeting, base, base, None)
 
 
 async def organiser_room(request: web.Request) -> web.StreamResponse:
@@ -66,24 +67,25 @@ async def organiser_room(request: web.Request) -> web.StreamResponse:
         raise web.HTTPSeeOther(base)
     if not await services.tickets.organiser_may_enter(request[SESSION], meeting_id):
         raise web.HTTPSeeOther(f"{base}/verify")
-    return _room_page(request, view.meeting.title, base, f"{base}/verify", meeting_id)
+    return _room_page(request, view.meeting, base, f"{base}/verify", meeting_id)
 
 
 def _room_page(
-    request: web.Request, title: str, base: str, verify_at: str, meeting_id: str | None
+    request: web.Request, meeting: Meeting, base: str, verify_at: str, meeting_id: str | None
 ) -> web.StreamResponse:
     settings = request.app[SETTINGS]
     words = texts(request)
     refusals = {f"refused-{reason}": words.gettext(text) for reason, text in REFUSAL_TEXTS.items()}
     roles = {f"role-{role}": words.gettext(text) for role, text in ROLE_TEXTS.items()}
-    methods = {f"method-{method}": words.method(method) for method in Method}
+    methods = {f"method-{role}-{method}": words.method(method, role) for role in Role for method in Method}
     return render(
         request,
         "room.html",
-        title=title,
+        title=meeting.title,
         base=base,
         verify_at=verify_at,
         meeting_id=meeting_id,
+        features=asdict(request.app[SERVICES].meetings.class_of(meeting).features),
         jitsi=settings.jitsi,
         meet_origin=settings.meet_origin,
         websocket=settings.meet_origin.replace("https:", "wss:", 1) + "/xmpp-websocket",
@@ -143,7 +145,7 @@ def _person(person: PersonHere, words: Texts) -> dict[str, Any]:
     return {
         "name": person.name,
         "role": person.role,
-        "method": words.method(person.method),
+        "method": words.method(person.method, person.role),
         "entered_at": int(person.entered_at.timestamp()),
         "devices": person.devices,
     }

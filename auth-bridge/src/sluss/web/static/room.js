@@ -6,6 +6,7 @@ const { ticket: ticketUrl, here: hereUrl, verify, csrf, websocket } = page.datas
 const jitsi = page.dataset.jitsi === "true";
 const organiser = page.dataset.organiser === "true";
 const texts = JSON.parse(page.dataset.texts);
+const features = JSON.parse(page.dataset.features); // what the meeting's class allows
 const lang = document.documentElement.lang;
 const byId = (id) => document.getElementById(id);
 const POLL_EVERY = 3000;
@@ -46,7 +47,7 @@ function line(person) {
   item.className = "here";
   name.textContent = person.self ? `${person.name} (${texts.you})` : person.name;
   const devices = person.devices > 1 ? [texts.devices.replace("%s", person.devices)] : [];
-  const method = texts[`method-${person.method}`] ?? person.method;
+  const method = texts[`method-${person.role}-${person.method}`] ?? person.method;
   how.textContent = [texts[`role-${person.role}`], method, when, ...devices].join(" · ");
   text.append(name, how);
   item.append(text);
@@ -161,6 +162,20 @@ function enterWithoutVideo(ticket) {
   });
 }
 
+// The buttons that the class leaves. Encryption is turned on in Jitsi's security dialog, where that is one's own choice.
+function toolbar() {
+  const has = {
+    desktop: features.screen_sharing,
+    chat: features.chat,
+    recording: features.recording,
+    security: features.end_to_end_encryption === "allowed",
+  };
+  return [
+    "microphone", "camera", "desktop", "chat", "recording", "raisehand", "participants-pane", "tileview", "security",
+    "select-background", "settings", "fullscreen", "hangup",
+  ].filter((button) => has[button] ?? true);
+}
+
 function enterJitsi(ticket) {
   const api = new JitsiMeetExternalAPI(new URL(websocket).host, {
     roomName: ticket.room,
@@ -173,10 +188,9 @@ function enterJitsi(ticket) {
       disableDeepLinking: true,
       disableInviteFunctions: true,
       readOnlyName: true,
-      toolbarButtons: [
-        "microphone", "camera", "desktop", "chat", "raisehand", "participants-pane", "tileview",
-        "select-background", "settings", "fullscreen", "hangup",
-      ],
+      localRecording: { disable: !features.recording, notifyAllParticipants: true },
+      e2ee: { disabled: features.end_to_end_encryption === "forbidden" },
+      toolbarButtons: toolbar(),
     },
   });
   // In the fragment, where no server sees it. The API's own `jwt` option would put it into the query.
@@ -187,7 +201,10 @@ function enterJitsi(ticket) {
     api.dispose();
   };
   room = { leave: () => (api.executeCommand("hangup"), close("left")) };
-  api.on("videoConferenceJoined", inside);
+  api.on("videoConferenceJoined", () => {
+    inside();
+    if (features.end_to_end_encryption === "required") api.executeCommand("toggleE2EE", true);
+  });
   api.on("videoConferenceLeft", () => whyOut(close));
   api.on("readyToClose", () => close("left"));
   // Shown here in plain words, instead of Jitsi's own question for a user name and password.

@@ -143,11 +143,12 @@ export class Room {
     // Without the gate's mark it is not a person: Jitsi's own focus, or nobody to be shown.
     const verified = presence.getElementsByTagNameNS(GATE, "verified")[0];
     if (!verified) return;
+    const item = presence.getElementsByTagNameNS(`${MUC}#user`, "item")[0];
     this.#people.set(nick, {
       key: nick,
       self,
       name: childOf(presence, "nick")?.textContent ?? "",
-      role: verified.getAttribute("role"),
+      role: item?.getAttribute("affiliation") === "owner" ? "organiser" : "participant",
       method: verified.getAttribute("method"),
       verifiedAt: Number(verified.getAttribute("since")),
     });
