@@ -13,10 +13,9 @@ from tests.attacks.people import Insider, Meeting, Person, Site
 
 @pytest.fixture(scope="session")
 def site(host) -> Iterator[Site]:
-    insider = Insider(host)
-    made = Site(host, insider)
+    made = Site(host, Insider(host))
     yield made
-    insider.close()
+    made.insider.close()
     if "SLUSS_HOST" not in os.environ:  # otherwise the run that started this one looks
         assert secrets_logged(everything_logged(made)) == set()
 

@@ -8,8 +8,11 @@ import asyncio
 import base64
 import contextlib
 import json
+import os
 import secrets
+import signal
 import sys
+import time
 from datetime import timedelta
 
 import pyotp
@@ -81,13 +84,14 @@ class Insider:
         return base64.urlsafe_b64encode(signature).decode().rstrip("=")
 
     async def stays(self):
-        """Everybody's times inside, ever: user name, when they came, and when they left, if they did."""
+        """Everybody's times inside, ever: name, when they came, when they left if they did, and whether it was seen."""
 
         def work(tx):
             meetings = tx.meetings.on_record()
             found = [(tx.invitations.get(one.invitation_id), one) for m in meetings for one in tx.attendance.of(m.id)]
             return [
-                (who.name, one.entered_at.timestamp(), one.left_at and one.left_at.timestamp()) for who, one in found
+                (who.name, one.entered_at.timestamp(), one.left_at and one.left_at.timestamp(), one.exact)
+                for who, one in found
             ]
 
         return await self._store.run(work)
@@ -100,6 +104,12 @@ class Insider:
     async def release_database(self):
         """The opposite."""
         self._held.close()
+
+    async def kill_in_commit(self, pid, after):
+        """Let go of the database, for which the bridge waits with all it was asked, and kill it `after` seconds."""
+        self._held.close()
+        time.sleep(after)  # noqa: ASYNC251 - to the millisecond
+        os.kill(pid, signal.SIGKILL)
 
 
 async def main():

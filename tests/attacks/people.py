@@ -15,6 +15,7 @@ import secrets
 import shlex
 import ssl
 import subprocess
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -52,11 +53,13 @@ class Insider:
             [*server.machine.ssh(), command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         assert self._answer() == "ready"
+        self._turn = threading.Lock()
 
     def __call__(self, name: str, /, **arguments: Any) -> Any:
-        self._process.stdin.write(json.dumps([name, arguments]) + "\n")
-        self._process.stdin.flush()
-        answer = self._answer()
+        with self._turn:
+            self._process.stdin.write(json.dumps([name, arguments]) + "\n")
+            self._process.stdin.flush()
+            answer = self._answer()
         if "failed" in answer:
             raise AssertionError(f"insider: {name}: {answer['failed']}")
         return answer["done"]
@@ -266,6 +269,13 @@ class Meeting:
 
     def invite(self, *names: str) -> list[Person]:
         """More participants."""
+        people = self.add(*names)
+        for person in people:
+            person.read_mail()
+        return people
+
+    def add(self, *names: str) -> list[Person]:
+        """More participants, whose mail has not come yet."""
         people = [_person(self.site, name, self) for name in names]
         for person in people:
             answer = self.organiser.browser.post(
@@ -273,8 +283,6 @@ class Meeting:
                 {"name": person.name, "email": person.email, "mobile": person.mobile},
             )
             assert answer.status == 303, answer.text
-        for person in people:
-            person.read_mail()
         self.people += people
         return people
 

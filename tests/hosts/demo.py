@@ -13,13 +13,12 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 from tests.hosts.image import Image
-from tests.hosts.nspawn import CACHE, Host, Network, Problem, cache_in_use, restore_forwarding
+from tests.hosts.nspawn import CACHE, SUBNETS, Host, Network, Problem, cache_in_use, one_line, restore_forwarding
 from tests.hosts.provision import play
 
 FOLDER = CACHE / "demo"
@@ -62,7 +61,8 @@ def find() -> Host:
     with contextlib.suppress(FileNotFoundError):
         network = Network(BRIDGE, ipaddress.IPv4Network((FOLDER / "subnet").read_text()))
         return Host("sluss-demo", FOLDER, network, str(network.subnet[2]))
-    network = Network.free(BRIDGE)
+    # Without iproute2 there never was a demo to take down.
+    network = Network.free(BRIDGE) if shutil.which("ip") else Network(BRIDGE, ipaddress.IPv4Network(SUBNETS[0]))
     return Host("sluss-demo", FOLDER, network, str(network.subnet[2]))
 
 
@@ -172,11 +172,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with one_line():
         main()
-    except Problem as problem:
-        sys.exit(f"sluss: {problem}")
-    except subprocess.CalledProcessError as error:
-        sys.exit(f"sluss: {error.cmd[0]} failed: {(error.stderr or '').strip()}")
-    except KeyboardInterrupt:
-        sys.exit("\nsluss: stopped; run it again to go on, or `./sluss demo down`")

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from tests.hosts import nspawn
-from tests.hosts.nspawn import CACHE, Network, cache_in_use, sh
+from tests.hosts.nspawn import CACHE, Network, cache_in_use, one_line, sh
 
 
 def sweep() -> None:
@@ -110,4 +110,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with one_line():
+        sys.exit(main())

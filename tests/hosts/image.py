@@ -13,9 +13,10 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.hosts.nspawn import CACHE, Problem, sh
+from tests.hosts.nspawn import CACHE, Problem, last_line, sh
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+BOOTSTRAP_SECONDS = 900
 BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 # What the installer puts on a server with ssh, and no more: the roles bring the rest.
 PACKAGES = [
@@ -81,11 +82,12 @@ class Image:
             options.append(f'--aptopt=Acquire::http::Proxy "{proxy}"')
         include = f"--include={','.join(PACKAGES)}"
         try:
-            sh("mmdebstrap", *options, include, self.release, str(path), "-", input=sources, timeout=900)
-        except subprocess.CalledProcessError as error:
+            sh("mmdebstrap", *options, include, self.release, str(path), "-", input=sources, timeout=BOOTSTRAP_SECONDS)
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
             shutil.rmtree(path, ignore_errors=True)
-            last = error.stderr.strip().splitlines()[-1] if error.stderr.strip() else "no reason given"
-            raise Problem(f"no image of Debian {self.release} (is the package mirror reachable?): {last}") from error
+            late = isinstance(error, subprocess.TimeoutExpired)
+            why = f"not done after {BOOTSTRAP_SECONDS / 60:.0f} minutes" if late else last_line(error.stderr)
+            raise Problem(f"no image of Debian {self.release} (is the package mirror reachable?): {why}") from error
 
     def _settle(self, root: Path) -> None:
         trust_as_this_machine(root)

@@ -17,7 +17,9 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +30,30 @@ SUBNETS = [f"10.213.{n}.0/24" for n in range(0, 64, 4)]
 
 class Problem(Exception):
     """Something a person can mend; its text is one line that says how."""
+
+
+@contextlib.contextmanager
+def one_line() -> Iterator[None]:
+    """End a program with one line that says what is wrong, instead of a traceback."""
+    try:
+        yield
+    except Problem as problem:
+        sys.exit(f"sluss: {problem}")
+    except subprocess.TimeoutExpired as error:
+        sys.exit(f"sluss: {Path(error.cmd[0]).name} did not end within {error.timeout:.0f} seconds")
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"sluss: {Path(error.cmd[0]).name} failed: {last_line(error.stderr)}")
+    except AssertionError as error:  # a command on a host
+        what, _, said = str(error).partition("\n")
+        sys.exit(f"sluss: {what}: {last_line(said)}")
+    except OSError as error:
+        sys.exit(f"sluss: {error.strerror}{f': {error.filename}' if error.filename else ''}")
+    except KeyboardInterrupt:
+        sys.exit("\nsluss: stopped; run it again to go on, or `./sluss demo down`")
+
+
+def last_line(text: str | None) -> str:
+    return (text or "").strip().rpartition("\n")[2] or "no reason given"
 
 
 def sh(*command: str, timeout: float = 60, **options) -> subprocess.CompletedProcess[str]:
@@ -87,7 +113,8 @@ class Network:
 
     def down(self) -> None:
         for command in (("ip", "link", "delete", self.bridge), ("nft", "delete", "table", "ip", self.bridge)):
-            subprocess.run(command, check=False, capture_output=True)
+            with contextlib.suppress(FileNotFoundError):  # what made it is not installed, so there is none
+                subprocess.run(command, check=False, capture_output=True)
 
 
 def masquerade(table: str, subnet: ipaddress.IPv4Network) -> None:

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
+import secrets
 import socket
 import ssl
+import time
 import urllib.error
 import urllib.request
 
 import pytest
 import yaml
+from tests.attacks.people import Insider, Site
 from tests.hosts.provision import REPOSITORY, play
 
-UNITS = ("nginx", "prosody", "sluss-bridge", "coturn", "nftables", "ssh", "sluss-demo-outbox")
+UNITS = (
+    "nginx",
+    "prosody",
+    "sluss-bridge",
+    "coturn",
+    "nftables",
+    "ssh",
+    "sluss-demo-outbox",
+    "sluss-audit-export.timer",
+)
 # Everything that listens on more than loopback. A surprise fails the test.
 OUTSIDE = {("tcp", 22), ("tcp", 443), ("tcp", 3478), ("udp", 3478), ("tcp", 5349)}
 INSIDE_ONLY = {
@@ -239,6 +252,16 @@ def test_mistake_in_the_inventory_stops_the_play_before_it_changes_anything(host
     assert tried.seconds < 20
 
 
+def test_every_entry_of_the_audit_log_comes_into_the_journal_and_once(host):
+    for name in ("Ett", "Två"):
+        host.run(f"sluss organiser add --name {name} --email {secrets.token_hex(4)}@sluss.test")
+        host.run("systemctl start sluss-audit-export && journalctl --sync")
+    kept = host.run("sluss audit export").stdout.splitlines()
+    copied = host.run("journalctl --no-pager -o cat -t sluss-audit _SYSTEMD_UNIT=sluss-audit-export.service").stdout
+    assert len(kept) >= 2
+    assert copied.splitlines()[: len(kept)] == kept
+
+
 def test_bridge_at_rest_takes_less_than_90_mb(host):
     host.run("systemctl restart sluss-bridge")
     pid = host.run("systemctl show -P MainPID sluss-bridge").stdout.strip()
@@ -246,7 +269,7 @@ def test_bridge_at_rest_takes_less_than_90_mb(host):
     assert resident < 90 * 1024
 
 
-@pytest.mark.parametrize("unit", ["sluss-bridge", "sluss-demo-outbox"])
+@pytest.mark.parametrize("unit", ["sluss-bridge", "sluss-demo-outbox", "sluss-audit-export"])
 def test_own_units_are_hardened(host, unit):
     listed = json.loads(host.run(f"systemd-analyze security --json=short {unit}.service").stdout)
     exposure = host.run(f"systemd-analyze security --no-pager {unit}.service").stdout
@@ -254,8 +277,26 @@ def test_own_units_are_hardened(host, unit):
     assert float(re.search(r"Overall exposure level for .*: ([\d.]+)", exposure)[1]) < 2.0, exposure
 
 
-def test_everything_is_up_again_after_a_reboot(host):
-    host.machine.reboot()
+async def test_everything_is_up_again_after_a_reboot_and_who_was_inside_is_recorded(host):
+    site = Site(host, Insider(host))
+    meeting = site.organiser().meeting(f"Anna {secrets.token_hex(4)}")
+    (anna,) = meeting.people
+    async with anna.enter() as inside:
+        entered = time.time()
+        site.insider.close()
+        await asyncio.to_thread(host.machine.reboot)
+        assert inside.closed.is_set()
+    await asyncio.to_thread(look_around, host)
+    site.insider = Insider(host)
+    ((came, left, seen),) = [times for name, *times in site.insider("stays") if name == anna.name]
+    assert entered - 2 < came <= left < time.time()
+    assert not seen
+    async with anna.enter():
+        pass
+    site.insider.close()
+
+
+def look_around(host) -> None:
     states = host.run(f"systemctl is-active {' '.join(UNITS)}", check=False).stdout.split()
     assert dict(zip(UNITS, states, strict=True)) == dict.fromkeys(UNITS, "active")
     assert host.run("systemctl --failed --no-legend").stdout == ""

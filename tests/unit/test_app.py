@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -14,6 +15,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from sqlalchemy import event
+from tests.unit.certificates import Authority
 from tests.unit.settings import credentials, valid, written
 
 from sluss import app
@@ -71,6 +73,24 @@ async def test_health_and_metrics_are_on_the_internal_listener_alone(config):
         for path in ("/", "/sign-in", "/i/x", "/keys/jwks.json"):
             assert (await get(bridge.internal_port, path))[0] == 404
         assert "sluss_gate_connected 0.0" in (await get(bridge.internal_port, "/metrics"))[1]
+
+
+async def test_end_of_the_certificate_is_a_metric_also_of_one_that_was_renewed(config, tmp_path):
+    certificate, _ = Authority(tmp_path).issue("portal.sluss.test")
+    config[0]["certificate"] = str(certificate)
+    async with app.running(*loaded(config)) as bridge:
+
+        async def ends_in() -> float | None:
+            found = re.search(
+                r"^sluss_certificate_expires (\S+)", (await get(bridge.internal_port, "/metrics"))[1], re.MULTILINE
+            )
+            return found and (float(found[1]) - time.time()) / 3600
+
+        assert 23 < await ends_in() <= 24
+        Authority(tmp_path).issue("portal.sluss.test", hours=-2)
+        assert -3 < await ends_in() <= -2
+        certificate.unlink()
+        assert await ends_in() is None
 
 
 async def test_public_keys_and_no_private_ones_are_served(config):

@@ -283,6 +283,13 @@ async def test_room_is_ended_half_an_hour_after_its_time(inside):
     assert world.door.ended == [room]
 
 
+async def test_clock_set_back_to_before_the_meeting_puts_nobody_out(inside):
+    world, *_ = inside
+    world.clock.set(hours=-1)
+    await world.housekeeping.tick()
+    assert (world.door.ended, world.door.expelled) == ([], [])
+
+
 async def test_empty_room_is_not_ended(inside):
     world, room, username = inside
     await world.services.admission.left(world.event(room, username))
@@ -298,7 +305,7 @@ async def test_housekeeping_forgets_codes_limits_sessions_and_sent_messages_in_t
     await world.worker.deliver_due()
     counts = {
         "SELECT count(*) AS n FROM challenges": 0.1,  # hours
-        "SELECT count(*) AS n FROM limits": 1,
+        "SELECT count(*) AS n FROM limits": 2,
         "SELECT count(*) AS n FROM sessions": 13,
         "SELECT count(*) AS n FROM outbox": 31 * 24,
     }

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import sqlite3
 import subprocess
@@ -561,6 +562,30 @@ async def test_head_is_noted_in_the_log_at_start_hourly_and_at_the_end(world):
     assert [line["head"] for line in logs if line["event"] == "audit_head"] == [head] * 3
 
 
+async def test_head_of_a_new_installation_is_noted_soon_after_its_first_entry(world):
+    with structlog.testing.capture_logs() as logs:
+        await world.housekeeping.tick()
+        world.clock.forward(seconds=10)
+        await world.services.organisers.add("Olle Ohlsson", "olle@example.org")
+        for _ in range(3):
+            world.clock.forward(seconds=10)
+            await world.housekeeping.tick()
+    head = str(await world.services.audit.head())
+    assert [line["head"] for line in logs if line["event"] == "audit_head"] == [head]
+
+
+@pytest.mark.parametrize("days", [-1, 1])
+async def test_head_is_noted_hourly_whatever_the_clock_is_set_to(world, days):
+    await world.services.organisers.add("Olle Ohlsson", "olle@example.org")
+    await world.housekeeping.tick()
+    world.clock.set(days=days)
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(3):
+            world.clock.forward(minutes=30)
+            await world.housekeeping.tick()
+    assert len([line for line in logs if line["event"] == "audit_head"]) == 1
+
+
 # The commands
 
 
@@ -620,6 +645,33 @@ def test_verify_says_ok_and_the_head_or_what_is_wrong_and_where(sluss):
         connection.execute("DELETE FROM audit WHERE seq = 3")
     broken = sluss("audit", "verify")
     assert (broken.exit_code, broken.stderr) == (1, "sluss: entry 3: missing: 1 removed, up to 3\n")
+
+
+def test_export_with_a_mark_goes_on_where_it_was_and_finds_that_it_cannot(sluss, tmp_path):
+    mark = tmp_path / "exported"
+    export = ("audit", "export", "--mark", str(mark))
+    lines = sluss("audit", "export").output.splitlines()
+    mark.write_text(f"4:{json.loads(lines[3])['hash']}")
+    assert sluss(*export).output.splitlines() == lines[4:]
+    assert mark.read_text() == f"7:{json.loads(lines[6])['hash']}\n"
+    assert sluss(*export).output == ""
+    sluss("organiser", "add", "--name", "Olle Ohlsson", "--email", "olle@example.org")
+    (new,) = sluss(*export).output.splitlines()
+    assert (json.loads(new)["seq"], json.loads(new)["prev"]) == (8, json.loads(lines[6])["hash"])
+    for other in (f"8:{'0' * 64}", f"9:{json.loads(new)['hash']}"):  # made anew, or an older database put back
+        mark.write_text(other)
+        refused = sluss(*export)
+        assert (refused.exit_code, refused.stdout, mark.read_text()) == (1, "", other)
+        assert refused.stderr == (
+            f"sluss: audit: {mark} notes {other}, which is not in the log: run sluss audit verify --head {other}\n"
+        )
+    mark.write_text("rubbish")
+    assert sluss(*export).exit_code == os.EX_CONFIG
+
+
+def test_export_with_a_new_mark_begins_at_the_beginning(sluss, tmp_path):
+    everything = sluss("audit", "export").output
+    assert sluss("audit", "export", "--mark", str(tmp_path / "new")).output == everything
 
 
 def test_export_can_be_checked_by_anybody_as_the_manual_says(sluss, tmp_path):

@@ -1,11 +1,12 @@
 """A clock that is wrong: nobody gets more than their due by it, and once it is right nobody has to do anything."""
 
 import pytest
-from tests.unit.world import ANNA, BROWSER, OTHER_BROWSER
+from tests.unit.test_attendance import lines
+from tests.unit.world import ANNA, BROWSER, DOWN, OTHER_BROWSER
 
 from sluss.domain.assurance import Purpose
 from sluss.domain.errors import NotVerified, SignInRequired
-from sluss.domain.gate import Refusal
+from sluss.domain.gate import Occupant, Refusal
 from sluss.services.common import new_link
 
 TOLD = "192.0.2.7"
@@ -94,3 +95,51 @@ async def test_person_can_ask_for_a_code_when_the_clock_is_set_right(world, open
     await world.services.participation.send_code(world.link(), OTHER_BROWSER, Purpose.VIEW, "sv", TOLD)
     world.clock.forward(hours=-1)
     await world.verified(world.link(), Purpose.VIEW)
+
+
+async def test_nobody_leaves_before_they_came_and_it_is_said_that_the_end_is_not_known(world, open_meeting):
+    username = await world.inside(world.link())
+    came = int(world.clock.now.timestamp())
+    world.clock.set(minutes=-10)
+    world.clock.forward(minutes=2)
+    await world.services.admission.left(world.event(open_meeting.room, username))
+    (line,) = lines(world)
+    assert (line["entered_at"], line["left_at"], line["exact"]) == (came, came, False)
+
+
+async def test_stay_that_nobody_saw_the_end_of_does_not_end_in_the_future(world, open_meeting):
+    """The roll was called by a fast clock; then the clock was set right, and Prosody stopped."""
+    username = await world.inside(world.link())
+    anna = Occupant(open_meeting.room, "xmpp-1", f"{username}@x/y", int(world.clock.now.timestamp()))
+    world.clock.set(minutes=50)
+    await world.services.admission.roll_called("e1", 9, [anna])
+    world.clock.set(minutes=-50)
+    world.clock.forward(minutes=5)
+    await world.services.admission.roll_called("e2", 0, [])
+    (line,) = lines(world)
+    assert (line["left_at"], line["exact"]) == (int(world.clock.now.timestamp()), False)
+
+
+async def test_last_proof_of_presence_is_by_the_clock_as_it_was_set(world, open_meeting):
+    username = await world.inside(world.link())
+    anna = Occupant(open_meeting.room, "xmpp-1", f"{username}@x/y", int(world.clock.now.timestamp()))
+    world.clock.set(minutes=50)
+    await world.services.admission.roll_called("e1", 9, [anna])
+    world.clock.set(minutes=-50)
+    world.clock.forward(minutes=1)
+    seen = int(world.clock.now.timestamp())
+    await world.services.admission.roll_called("e1", 9, [anna])
+    world.clock.forward(minutes=5)
+    await world.services.admission.roll_called("e2", 0, [])
+    assert lines(world)[0]["left_at"] == seen
+
+
+async def test_message_queued_or_failed_by_a_fast_clock_is_sent_when_it_is_set_right(world):
+    organiser = await world.organiser()
+    world.clock.set(hours=1)
+    world.mail.down = DOWN
+    await world.meeting(organiser, ANNA)
+    world.mail.down = None
+    world.clock.set(hours=-1)
+    await world.worker.deliver_due()
+    assert [to for to, _ in world.mail.sent] == [ANNA[1]]

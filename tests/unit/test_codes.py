@@ -205,6 +205,32 @@ async def test_organiser_sees_that_a_mail_waits_and_that_one_was_refused_for_goo
     assert await delivery() == (Delivery.SENT, None)
 
 
+async def test_mail_goes_out_within_two_minutes_of_the_relay_being_back_however_long_it_was_away(world):
+    organiser, _ = await world.signed_in()
+    world.mail.down = DOWN
+    await world.meeting(organiser, starts_in=600)
+    for _ in range(60):
+        world.clock.forward(minutes=2)
+        assert await world.worker.deliver_due() == 1
+    world.mail.down = None
+    world.clock.forward(minutes=2)
+    await world.worker.deliver_due()
+    assert [to for to, _ in world.mail.sent] == [ANNA[1]]
+
+
+async def test_code_does_not_wait_behind_mails_that_fail(world):
+    organiser, _ = await world.signed_in()
+    await world.meeting(organiser)
+    world.mail.down = DOWN
+    await world.meeting(organiser, *((f"P {n}", f"p{n}@example.org", ANNA[2]) for n in range(20)))
+    while await world.worker.deliver_due():
+        pass
+    world.clock.forward(minutes=2)
+    await world.services.participation.send_code(world.link(), BROWSER, Purpose.VIEW, "sv", ADDRESS)
+    await world.worker.deliver_due()
+    assert world.code()
+
+
 async def test_one_broken_message_does_not_hold_up_the_others(world):
     organiser, _ = await world.signed_in()
     world.mail.down = ValueError("anna@example.org")

@@ -165,6 +165,24 @@ async def test_certificate_of_another_name_or_of_nobody_known_is_refused(authori
             assert (relay.received, relay.logins) == ([], [])
 
 
+async def test_mail_waits_while_the_relays_certificate_has_expired_and_goes_out_when_it_is_renewed(world, authority):
+    organiser, _ = await world.signed_in()
+    expired, renewed = Relay(), Relay()
+    async with listening(expired, context(authority.issue("localhost", hours=-1))):
+        world.worker._mail = smtp(expired, "starttls")
+        meeting = await world.meeting(organiser)
+    (anna,) = (await world.services.meetings.view(organiser, meeting.id)).participants
+    assert (anna.delivery, expired.received) == (Delivery.WAITING, [])
+    assert "certificate has expired" in anna.delivery_error
+    world.clock.forward(seconds=5)
+    async with listening(renewed, context(authority.issue("localhost"))):
+        world.worker._mail = smtp(renewed, "starttls")
+        await world.worker.deliver_due()
+    assert len(renewed.received) == 1
+    (anna,) = (await world.services.meetings.view(organiser, meeting.id)).participants
+    assert anna.delivery is Delivery.SENT
+
+
 async def test_relay_without_starttls_gets_neither_mail_nor_password(relay):
     for login in ({}, {"username": "sluss", "password": "right"}):
         with pytest.raises(DeliveryFailed):

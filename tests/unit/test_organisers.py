@@ -1,6 +1,7 @@
 """Organisers: enrolled once, signed in with both factors, locked after guesses, and only their own meetings."""
 
 import asyncio
+import threading
 from datetime import timedelta
 from urllib.parse import parse_qs, urlsplit
 
@@ -253,6 +254,17 @@ async def test_passwords_are_kept_as_argon2id_with_64_mib(world):
     assert stored.startswith("$argon2id$v=19$m=65536,t=3,p=4$")
     assert await Passwords().verify(stored, PASSWORD)
     assert not await Passwords().verify(stored, PASSWORD + "x")
+
+
+async def test_password_is_checked_while_all_the_loops_threads_wait_for_name_servers():
+    free, loop = threading.Event(), asyncio.get_running_loop()
+    waiting = [loop.run_in_executor(None, free.wait, 20) for _ in range(40)]
+    try:
+        async with asyncio.timeout(10):
+            assert not await Passwords().verify(None, PASSWORD)
+    finally:
+        free.set()
+        await asyncio.gather(*waiting)
 
 
 # Sessions

@@ -28,6 +28,7 @@ from sluss.keyring.tickets import BadTicketError, TicketKeys, create_first_key
 from sluss.policy_file import default_policy
 from sluss.services.admission import Admission
 from sluss.services.attendance import COLUMNS, _cell
+from sluss.services.housekeeping import Housekeeping
 from sluss.store.database import Store
 from sluss.store.sealing import Sealer
 
@@ -107,6 +108,7 @@ async def met(world):
 
 
 async def had(world: World, name: str = ANNA[0]) -> World:
+    await world.housekeeping.tick()  # the clock is known from here on
     world.who, world.session = await world.signed_in()
     world.meeting_id = (await world.meeting(world.who, (name, *ANNA[1:]), BERTIL)).id
     room = world.sql("SELECT room FROM meetings")[0]["room"]
@@ -390,6 +392,43 @@ async def test_meeting_is_forgotten_when_its_classes_time_is_over_and_not_before
     assert (entry.actor, entry.subject) == ("sluss", f"meeting:{met.meeting_id}")
     end, faults = await met.services.audit.verify()
     assert (faults, end.seq > 10) == ([], True)  # the log stays
+
+
+@pytest.mark.parametrize("hours", [0.5, 2])
+async def test_clock_that_jumps_ahead_forgets_nothing_that_is_not_due(met, hours):
+    """Not at once, nor later in the hour, nor when it is set right."""
+    before = personal(met)
+    met.clock.set(days=365)
+    await met.housekeeping.tick()
+    met.clock.forward(hours=hours)
+    await met.housekeeping.tick()
+    met.clock.set(days=-365)
+    for _ in range(3):
+        met.clock.forward(hours=1)
+        await met.housekeeping.tick()
+    assert personal(met) == before
+
+
+async def test_bridge_that_starts_with_a_wrong_clock_forgets_nothing_within_an_hour(met):
+    before, new = personal(met), Housekeeping(met.ground, met.services.admission, met.clock.seconds)
+    met.clock.forward(days=91)
+    await new.tick()
+    met.clock.forward(minutes=59)
+    await new.tick()
+    assert personal(met) == before
+    met.clock.forward(minutes=1)
+    await new.tick()
+    assert set(personal(met).values()) == {0}
+
+
+async def test_what_is_due_is_forgotten_after_an_hour_in_which_the_clock_was_not_set(met):
+    met.clock.forward(days=92)
+    met.clock.set(days=-1)
+    await met.housekeeping.tick()
+    assert 0 not in personal(met).values()
+    met.clock.forward(hours=1)
+    await met.housekeeping.tick()
+    assert set(personal(met).values()) == {0}
 
 
 async def test_other_meetings_and_classes_are_left_alone(met):

@@ -381,6 +381,16 @@ async def test_full_disk_changes_nothing_and_is_over_when_there_is_room(world):
     await world.meeting(organiser)
 
 
+async def test_database_that_takes_no_write_is_not_alive(world):
+    """Of a disk that is really full, tests/attacks/test_04_faults.py."""
+    assert await world.store.alive()
+    full = "SELECT RAISE(FAIL, 'database or disk is full')"
+    world.sql(f"CREATE TRIGGER full BEFORE UPDATE ON alembic_version BEGIN {full}; END")
+    assert not await world.store.alive()
+    world.sql("DROP TRIGGER full")
+    assert await world.store.alive()
+
+
 async def test_work_whose_turn_comes_too_late_is_not_begun(world, monkeypatch):
     monkeypatch.setattr("sluss.store.database.QUEUE_SECONDS", 0.05)
     free, done = threading.Event(), []

@@ -80,13 +80,22 @@ class Clock:
     """Time that moves when told to."""
 
     def __init__(self) -> None:
-        self.now = datetime(2026, 5, 4, 8, 0, tzinfo=UTC)
+        self.now = self._zero = datetime(2026, 5, 4, 8, 0, tzinfo=UTC)
 
     def __call__(self) -> datetime:
         return self.now
 
     def forward(self, **by: float) -> None:
         self.now += timedelta(**by)
+
+    def set(self, **by: float) -> None:
+        """Make it wrong, or right again: no time passes."""
+        self.now += timedelta(**by)
+        self._zero += timedelta(**by)
+
+    def seconds(self) -> float:
+        """What has passed, however the clock was set."""
+        return (self.now - self._zero).total_seconds()
 
 
 @dataclass
@@ -252,7 +261,7 @@ async def build(
     site = Site("Demo", f"https://{PORTAL}", PORTAL, MEET, "sv")
     ground = Ground(store, clock, Hasher(MASTER), site, worker.wake, SmsRules(("+46",), 2000), own, methods)
     services = _services(ground, keys, lambda: door, gate=True)
-    housekeeping = Housekeeping(ground, services.admission)
+    housekeeping = Housekeeping(ground, services.admission, clock.seconds)
     try:
         yield World(services, ground, housekeeping, store, worker, clock, mail, sms, door, keys, database)
     finally:

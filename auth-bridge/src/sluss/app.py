@@ -5,16 +5,19 @@ import contextlib
 import os
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import ip_address
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import aiohttp
 import structlog
 from aiohttp import web
+from cryptography import x509
 from prometheus_client import CollectorRegistry, Metric, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -74,12 +77,17 @@ class _NoDoor:
 class _Gauges(Collector):
     """Numbers that are read when they are asked for."""
 
-    def __init__(self, door: Callable[[], Door]) -> None:
-        self._door = door
+    def __init__(self, door: Callable[[], Door], certificate: Path | None) -> None:
+        self._door, self._certificate = door, certificate
 
     def collect(self) -> Iterator[Metric]:
         """What prometheus_client calls."""
         yield GaugeMetricFamily("sluss_gate_connected", "Whether the gate is up.", int(self._door().connected))
+        if self._certificate:
+            with contextlib.suppress(OSError, ValueError):  # none that can be read: no number, which is seen as well
+                certificate = x509.load_pem_x509_certificate(self._certificate.read_bytes())
+                until = certificate.not_valid_after_utc.timestamp()
+                yield GaugeMetricFamily("sluss_certificate_expires", "When visitors' TLS ends, in Unix seconds.", until)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +156,12 @@ async def running(
             stack.push_async_callback(gate.stop)
         outbox.start()
         stack.push_async_callback(outbox.stop)
-        housekeeping = Housekeeping(ground, services.admission)
+        housekeeping = Housekeeping(ground, services.admission, time.monotonic)
         housekeeping.start()
         stack.push_async_callback(housekeeping.stop)
 
         ProcessCollector(registry=registry)
-        registry.register(_Gauges(door))
+        registry.register(_Gauges(door, settings.certificate))
         portal = make_portal(services, _portal_settings(settings, master), keys, clock)
         portal_port = await _listen(stack, portal, settings.listen.portal)
         internal_port = await _listen(stack, make_internal(services.health, registry), settings.listen.internal)

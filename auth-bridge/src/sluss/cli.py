@@ -336,18 +336,45 @@ def audit_verify(path: Path, heads: list[Head]) -> None:
 
 @audit.command("export")
 @click.option("--after", type=click.IntRange(0), default=0, help="Only entries after this number.")
+@click.option(
+    "--mark",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Only entries after the last that is noted in this file, and note the new last there.",
+)
 @click.pass_obj
-def audit_export(path: Path, after: int) -> None:
+def audit_export(path: Path, after: int, mark: Path | None) -> None:
     """Print every entry as a line of JSON, with its hash: it can be checked without any key."""
+    noted = _read_mark(mark) if mark else Head(after, "")
 
-    async def work(services: "Services") -> None:
-        previous = GENESIS
-        async for line in services.audit.lines(max(after - 1, 0)):
-            if line.seq > after:
-                click.echo(f'{{"seq":{line.seq},"prev":"{previous}","hash":"{line.hash}","entry":{line.entry}}}')
-            previous = line.hash
+    async def work(services: "Services") -> Head:
+        last = Head(0, GENESIS)
+        async for line in services.audit.lines(max(noted.seq - 1, 0)):
+            if line.seq > noted.seq:
+                click.echo(f'{{"seq":{line.seq},"prev":"{last.hash}","hash":"{line.hash}","entry":{line.entry}}}')
+            elif mark and line.hash != noted.hash:
+                break
+            last = Head(line.seq, line.hash)
+        if mark and last.seq < noted.seq:
+            raise SlussError(
+                f"audit: {mark} notes {noted}, which is not in the log: run sluss audit verify --head {noted}"
+            )
+        return last
 
-    _with_services(path, work)
+    last = _with_services(path, work)
+    if mark and last != noted:
+        # Printed, then noted: what is cut off between the two is printed twice, and nothing never.
+        new = mark.with_name(f"{mark.name}.new")
+        new.write_text(f"{last}\n")
+        new.replace(mark)
+
+
+def _read_mark(mark: Path) -> Head:
+    try:
+        return Head.parse(mark.read_text("ascii"))
+    except FileNotFoundError:
+        return Head(0, GENESIS)
+    except ValueError as error:
+        raise ConfigError(f"{mark}: {error}") from None
 
 
 @main.group()

@@ -162,6 +162,8 @@ class Settings(Section, frozen=True, kw_only=True):
     meet: Origin
     listen: Listen = Listen()
     trusted_proxies: tuple[Proxy, ...] = ()
+    certificate: Path | None = None
+    """What nginx shows visitors. Only its end is looked at, for the metrics."""
     database: Annotated[str, Meta(pattern=r"^sqlite:///")] = "sqlite:////var/lib/sluss/sluss.db"
     gate: GateSettings
     jitsi: bool = False

@@ -8,8 +8,8 @@ from datetime import timedelta
 import pyotp
 import pytest
 from tests.unit.web.browser import PORTAL
-from tests.unit.web.conftest import OLLE
-from tests.unit.world import PASSWORD
+from tests.unit.web.conftest import ANNA, OLLE
+from tests.unit.world import DOWN, PASSWORD
 
 from sluss.domain.assurance import Method
 from sluss.domain.errors import GateUnavailable
@@ -192,6 +192,13 @@ async def test_the_page_says_how_each_participant_proved_who_they_are_and_at_whi
         r"Proved who they are 15 Oct 2026 12:\d\d: personal link and SMS code \(assurance level 1 of 3\)", page.text
     )
     assert "Anna Lindberg accepted" in page.text
+
+
+async def test_the_organiser_sees_why_a_mail_still_waits(portal, organiser):
+    portal.world.mail.down = DOWN
+    meeting = await portal.meeting(organiser, ANNA)
+    page = (await organiser.get(f"/meetings/{meeting}")).text
+    assert f"The mail is waiting to be sent. {DOWN}" in page
 
 
 async def test_the_organiser_is_told_of_not_me(portal, organiser, meeting):

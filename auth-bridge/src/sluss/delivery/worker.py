@@ -23,7 +23,8 @@ MAIL, SMS, NOTHING = "mail", "sms", "nothing"
 _AT_ONCE = 8
 _LOOK_SECONDS = 15.0
 _FIRST_RETRY = timedelta(seconds=5)
-_LONGEST_RETRY = timedelta(minutes=30)
+_LONGEST_RETRY = timedelta(minutes=2)
+"""So long after the other side is back a message still waits, at most: nobody has to press anything."""
 
 
 class OutboxWorker:
@@ -52,7 +53,7 @@ class OutboxWorker:
     async def deliver_due(self) -> int:
         """Try everything that is due once; how many there were."""
         now = self._clock()
-        waiting = await self._store.run(lambda tx: tx.outbox.due(now, _AT_ONCE))
+        waiting = await self._store.run(lambda tx: tx.outbox.due(now, _LONGEST_RETRY, _AT_ONCE))
         await asyncio.gather(*(self._deliver(message) for message in waiting))
         return len(waiting)
 
@@ -87,7 +88,7 @@ class OutboxWorker:
             # Whatever went wrong with this one, the others must not wait behind it. Only our own errors' texts are
             # free of links and numbers.
             reason = str(error) if isinstance(error, DeliveryFailed) else type(error).__name__
-            retry = now + min(_FIRST_RETRY * 2**item.attempts, _LONGEST_RETRY)
+            retry = now + min(_FIRST_RETRY * 2 ** min(item.attempts, 16), _LONGEST_RETRY)  # 2**45 is past any date
             await self._store.run(lambda tx: tx.outbox.try_again(item.id, retry, reason))
             _log.warning("message_failed", kind=item.kind, message=item.id, error=reason, attempts=item.attempts + 1)
         else:

@@ -122,7 +122,11 @@ class Meeting:
 
     def is_open(self, now: datetime) -> bool:
         """Whether anyone may enter now."""
-        return self.ended_at is None and self.opens_at <= now < self.closes_at
+        return not self.is_over(now) and self.opens_at <= now
+
+    def is_over(self, now: datetime) -> bool:
+        """Whether nobody may be inside any more. By a clock that was set back it is not open, and not over either."""
+        return self.ended_at is not None or self.closes_at <= now
 
 
 @dataclass(frozen=True, slots=True)

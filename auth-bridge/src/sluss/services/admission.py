@@ -221,7 +221,7 @@ class Admission:
 
         def work(tx: Transaction) -> tuple[list[str], list[tuple[str, str]]]:
             rooms = tx.attendance.rooms_with_people()
-            over = [m.room for room in rooms if (m := tx.meetings.by_room(room)) and not m.is_open(now)]
+            over = [m.room for room in rooms if (m := tx.meetings.by_room(room)) and m.is_over(now)]
             return over, tx.attendance.closed_but_inside()
 
         over, closed = await self._g.store.run(work)

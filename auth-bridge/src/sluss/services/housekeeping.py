@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import structlog
@@ -18,6 +19,8 @@ from sluss.store.database import Transaction
 
 _EVERY_SECONDS = 10.0
 _HOURLY = timedelta(hours=1)
+_STEADY = timedelta(minutes=1)
+"""A clock that went otherwise than the machine's own count of seconds, by more than this within an hour, was set."""
 _KEEP_MESSAGES = timedelta(days=30)
 
 _log = structlog.get_logger()
@@ -26,11 +29,14 @@ _log = structlog.get_logger()
 class Housekeeping:
     """The task that does it."""
 
-    def __init__(self, ground: Ground, admission: Admission) -> None:
+    def __init__(self, ground: Ground, admission: Admission, seconds: Callable[[], float]) -> None:
+        """`seconds` counts on and is never set, such as `time.monotonic`."""
         self._g = ground
+        self._seconds = seconds
         self._admission = admission
         self._audit = AuditLog(ground)
-        self._hourly_at: datetime | None = None
+        self._hourly_at: tuple[datetime, timedelta] | None = None  # by the clock, and counted
+        self._noted = False
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -47,27 +53,40 @@ class Housekeeping:
 
     async def tick(self) -> None:
         """Once."""
-        now = self._g.clock()
-        if self._hourly_at is None or now - self._hourly_at >= _HOURLY:
-            self._hourly_at = now
+        now, counted = self._g.clock(), timedelta(seconds=self._seconds())
+        last = self._hourly_at
+        if last is None or counted - last[1] >= _HOURLY:
             await self.note_head()
-            await purge(self._g, now)
+            self._hourly_at = now, counted
+            # What is forgotten too early is gone for good, and a clock that is wrong is soon set: forget only after a
+            # whole hour in which it was not.
+            if last is not None and abs((now - last[0]) - (counted - last[1])) < _STEADY:
+                await self._forget_kept(now)
+        elif not self._noted:
+            await self.note_head()
 
         def forget(tx: Transaction) -> None:
             tx.challenges.purge(now - LIFETIME)
             tx.sessions.remove_unseen_since(now - ABSOLUTE)
-            tx.limits.purge(now)
             tx.outbox.purge(now - LIFETIME, NOTHING)
-            tx.outbox.purge(now - _KEEP_MESSAGES)
 
         await self._g.store.run(forget)
         with contextlib.suppress(GateUnavailable):  # tried again at the next tick
             await self._admission.close_overdue()
 
     async def note_head(self) -> None:
-        """Write the audit log's newest hash to the journal: what is cut off after this shows there."""
-        head = await self._audit.head()
-        _log.info("audit_head", head=str(head or "0"))
+        """Write the audit log's newest hash, if any, to the journal: what is cut off after this shows there."""
+        if head := await self._audit.head():
+            _log.info("audit_head", head=str(head))
+            self._noted = True
+
+    async def _forget_kept(self, now: datetime) -> None:
+        def forget(tx: Transaction) -> None:
+            tx.limits.purge(now)
+            tx.outbox.purge(now - _KEEP_MESSAGES)
+
+        await self._g.store.run(forget)
+        await purge(self._g, now)
 
     async def _run(self) -> None:
         while True:

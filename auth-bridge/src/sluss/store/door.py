@@ -200,8 +200,8 @@ class AttendanceRepository:
 
     def called(self, epoch: str, now: datetime) -> int:
         """The roll was called: all that are in it are inside now. How far this start of Prosody has been heard."""
-        seq, seen_at = self._epoch(epoch)
-        self._put_epoch(epoch, seq, max(seen_at, seconds(now)))
+        seq, _ = self._epoch(epoch)
+        self._put_epoch(epoch, seq, seconds(now))  # even if that is earlier: the clock was set back
         return seq
 
     def enter(self, gate_session: str, ticket: TicketRecord, epoch: str, occupant: str, at: int) -> None:
@@ -226,10 +226,13 @@ class AttendanceRepository:
             self._update(found.session, known)
 
     def leave(self, gate_session: str, at: int) -> None:
-        """Close an interval at an exact time, which replaces one that a roll call had to guess."""
+        """Close an interval at an exact time, which replaces one that a roll call had to guess.
+
+        By a clock that was set back meanwhile nobody leaves before they came, and how long they stayed is not known.
+        """
         known = self._read(gate_session)
         if known is not None and (known.left_at is None or not known.exact):
-            known.left_at, known.exact, known.closed_at = at, True, at
+            known.left_at, known.exact, known.closed_at = max(known.entered_at, at), at >= known.entered_at, at
             self._update(gate_session, known)
 
     def lose(self, gate_session: str, now: datetime) -> None:
@@ -239,7 +242,8 @@ class AttendanceRepository:
             return
         epoch = select(attendance.c.epoch).where(attendance.c.gate_session == gate_session)
         _, seen_at = self._epoch(self._c.execute(epoch).scalar_one())
-        known.left_at, known.exact, known.closed_at = max(known.entered_at, seen_at), False, seconds(now)
+        last = min(seen_at, seconds(now))  # later than now: the clock was set back
+        known.left_at, known.exact, known.closed_at = max(known.entered_at, last), False, seconds(now)
         self._update(gate_session, known)
 
     def untold(self, epoch: str) -> list[tuple[str, int]]:
