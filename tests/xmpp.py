@@ -155,6 +155,12 @@ class Client:
             raise refusal(answer)
         return answer
 
+    async def ask_focus(self, room_jid: str | None = None) -> Stanza:
+        """Have Jitsi's focus open the room, as its client does before it enters. Raises `Refused`."""
+        room = quoteattr(room_jid or self.room_jid)
+        asked = f"<conference xmlns='http://jitsi.org/protocol/focus' room={room}/>"
+        return await self.iq("set", f"focus.{self.domain}", asked)
+
     async def leave(self) -> None:
         """Leave the room, and wait until the room says so."""
         since, me = len(self.received), f"{self.room_jid}/{self.nick}"

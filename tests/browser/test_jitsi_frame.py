@@ -1,5 +1,8 @@
 """Jitsi in a frame of the room page: the ticket goes by the fragment, and the page says plainly why it is over."""
 
+import re
+import secrets
+
 import pytest
 from playwright.sync_api import Page, expect
 from tests.browser.conftest import Outbox, People, chromium_that_trusts
@@ -39,6 +42,8 @@ def test_jitsi_is_in_a_frame_and_the_page_says_plainly_why_it_is_over(people_at_
     assert any(url.startswith(f"{server.meet_url}/") for url in asked)
     assert not [url for url in asked if "jwt" in url or "token" in url], "a server was asked for a page with the ticket"
 
+    nowhere_else(anna.page)
+    hostile_settings(anna.page, server)
     refused_tickets(anna.page, server)
 
     bo = Participant(people.come(), Outbox(server.machine), BO)
@@ -55,6 +60,48 @@ def test_jitsi_is_in_a_frame_and_the_page_says_plainly_why_it_is_over(people_at_
     organiser.page.get_by_role("button", name="Yes, end the meeting").click()
     says(bo.page, "The meeting has ended.", over=True)
     expect(bo.page.get_by_role("button", name="Come back in")).to_be_hidden()
+
+
+def nowhere_else(page: Page) -> None:
+    """The ticket is in the fragment of the frame alone: not in the portal's address or history, nor in a Referer."""
+    frame = page.frame_locator("#stage iframe")
+    history = page.context.new_cdp_session(page).send("Page.getNavigationHistory")["entries"]
+    assert history
+    assert not [entry["url"] for entry in history if "jwt" in entry["url"] or "eyJ" in entry["url"]]
+    assert frame.locator("html").evaluate("html => html.ownerDocument.referrer") == ""
+    assert "eyJ" not in page.evaluate("document.documentElement.outerHTML.replace(/<iframe[^>]*>/g, '')")
+
+
+SETTINGS = {  # in a fragment, and the rule of the pages' policy that each runs into
+    "analytics.scriptURLs": "script-src-elem",
+    "brandingDataUrl": "connect-src",
+    "customStyle": "style-src-elem",
+    "etherpad_base": "frame-src",
+    "gravatar.baseUrl": "img-src",
+    "sharedVideo": "media-src",
+    "websocket": "connect-src",
+}
+
+
+def hostile_settings(page: Page, server: Server) -> None:
+    """Whatever the frame's fragment sets, the page asks no other server: the outbox would answer, and is not asked."""
+    mark = f"stolen-{secrets.token_hex(4)}"
+    hostile = "&".join(f"config.{name}={server.outbox_url}/{mark}" for name in SETTINGS)
+    page.evaluate(
+        "([meet, hostile]) => {"
+        " const frame = document.createElement('iframe');"
+        " frame.id = 'hostile';"
+        " frame.src = `${meet}/0123456789abcdef0123456789abcdef#${hostile}`;"
+        " document.body.append(frame); }",
+        [server.meet_url, hostile],
+    )
+    html = page.frame_locator("#hostile").locator("html")
+    expect(html).to_have_attribute("data-refused", re.compile(r"(\s\S+){7}"))
+    assert sorted(html.get_attribute("data-refused").split()) == sorted(SETTINGS.values())
+    page.request.get(f"{server.outbox_url}/{mark}", ignore_https_errors=True)
+    asked = server.run(f"grep -c {mark} /var/log/nginx/access.log").stdout.strip()
+    assert asked == "1", "only the test itself asked"
+    page.evaluate("document.getElementById('hostile').remove()")
 
 
 def says(page: Page, text: str, *, over: bool = False) -> None:

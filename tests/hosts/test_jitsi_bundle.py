@@ -123,7 +123,7 @@ def test_packages_are_installed_and_their_services_run_as_their_own_users(jitsi)
     for unit, user in (("jicofo", "jicofo"), ("jitsi-videobridge2", "jvb")):
         assert jitsi.machine.run(f"systemctl is-active {unit}").stdout.strip() == "active"
         assert jitsi.machine.run(f"systemctl is-enabled {unit}").stdout.strip() == "enabled"
-        assert jitsi.machine.run(f"pgrep -c -u {user} sleep").stdout.strip() == "1"
+        assert jitsi.machine.run(f"pgrep -c -u {user} python3").stdout.strip() == "1"
 
 
 def test_services_never_ran_with_the_packages_own_configuration(jitsi):
@@ -273,6 +273,21 @@ def test_web_server_accepts_its_configuration_and_serves_jitsi_pages(jitsi):
         assert (status, part in body) == (200, True), path
     for path in ("/conference-request/v1", "/about/health"):  # jicofo's and the videobridge's own
         assert ask(jitsi.machine, path)[0] == 302
+
+
+OWN = {"'self'", "'none'", "'unsafe-inline'", "'wasm-unsafe-eval'", "data:", "blob:", f"wss://{MEET}"}
+
+
+@pytest.mark.parametrize("path", ["/0123456789abcdef0123456789abcdef", "/config.js", "/libs/app.bundle.min.js"])
+def test_pages_of_the_meetings_host_may_ask_no_other_server(jitsi, path):
+    """A visitor sets what is in the fragment (`#config.…`): no setting of the pages can be what keeps them in."""
+    _, headers, _ = ask(jitsi.machine, path)
+    policy = dict(part.strip().split(" ", 1) for part in headers["Content-Security-Policy"].split(";"))
+    assert policy.pop("frame-ancestors") == f"https://{PORTAL}"
+    assert policy["default-src"] == policy["form-action"] == "'none'"
+    assert not {"frame-src", "child-src", "object-src"} & policy.keys()  # which are the default then
+    assert {source for sources in policy.values() for source in sources.split()} <= OWN
+    assert headers["Referrer-Policy"] == "no-referrer"
 
 
 def test_portal_has_jitsis_script_from_the_disk_and_not_from_the_meetings_host(jitsi):

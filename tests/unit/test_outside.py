@@ -1,10 +1,10 @@
 """Why somebody is not inside: told to the browser that had a ticket, and to nobody else."""
 
 import pytest
-from tests.unit.world import ANNA, BROWSER, OTHER_BROWSER, World
+from tests.unit.world import ANNA, BROWSER, MEET, OTHER_BROWSER, World
 
 from sluss.domain.errors import NotVerified, SignInRequired
-from sluss.domain.gate import Refusal
+from sluss.domain.gate import Occupant, Refusal
 
 
 @pytest.fixture
@@ -82,3 +82,20 @@ async def test_the_organiser_is_told_the_same_of_an_own_meeting(given):
     await given.services.tickets.verify_organiser(given.signed, given.held.id, code, "192.0.2.1")
     await given.services.tickets.for_organiser(given.signed, given.held.id)
     assert await given.services.outside.organiser(given.signed, given.held.id) is Refusal.UNAVAILABLE
+
+
+async def test_who_is_inside_stays_when_the_ticket_is_over_which_opens_nothing_more(given):
+    """By design: a ticket's minute bounds the entering. A stay ends by leaving, being put out, or the meeting's end."""
+    username = await use(given)
+    assert (await given.admit(given.given.room, username)).allow
+    await given.services.admission.entered(given.event(given.given.room, username))
+    given.clock.forward(minutes=30)
+    inside = Occupant(given.given.room, "xmpp-1", f"{username}@{MEET}/res", int(given.clock.now.timestamp()))
+    await given.services.admission.roll_called("e1", 1, [inside])
+    await given.services.admission.close_overdue()
+    assert given.door.expelled == []
+    assert given.door.ended == []
+    assert (await given.authenticate(given.given.token, given.given.room, "xmpp-2")).reason is Refusal.EXPIRED
+    given.clock.forward(hours=2)
+    await given.services.admission.close_overdue()
+    assert given.door.ended == [given.given.room]
