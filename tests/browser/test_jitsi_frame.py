@@ -1,7 +1,9 @@
 """Jitsi in a frame of the room page: the ticket goes by the fragment, and the page says plainly why it is over."""
 
+import json
 import re
 import secrets
+from urllib.parse import parse_qsl
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -37,10 +39,16 @@ def test_jitsi_is_in_a_frame_and_the_page_says_plainly_why_it_is_over(people_at_
     anna.see_invitation()
     anna.ask_and_type_code("Enter the meeting", "Enter the meeting")
     # The double says so when the gate has taken the ticket.
-    expect(anna.page.locator("#status")).to_have_text("You are in the meeting.")
+    expect(anna.page.locator("#status")).to_have_text("You are in the meeting.", timeout=20_000)
     expect(anna.page.frame_locator("#stage iframe").get_by_text("A double of Jitsi's page")).to_be_visible()
     assert any(url.startswith(f"{server.meet_url}/") for url in asked)
     assert not [url for url in asked if "jwt" in url or "token" in url], "a server was asked for a page with the ticket"
+
+    told = dict(parse_qsl(anna.page.locator("#stage iframe").get_attribute("src").partition("#")[2]))
+    assert json.loads(told["config.localRecording"])["disable"] is True  # what the class of the meeting says
+    assert json.loads(told["config.e2ee"]) == {"disabled": False}
+    assert {"chat", "desktop", "security"} < set(json.loads(told["config.toolbarButtons"]))
+    assert "recording" not in json.loads(told["config.toolbarButtons"])
 
     nowhere_else(anna.page)
     hostile_settings(anna.page, server)

@@ -46,6 +46,7 @@ from sluss.services.organisers import Organisers
 from sluss.services.outside import Outside
 from sluss.services.participation import Participation
 from sluss.services.tickets import Tickets
+from sluss.services.verification import Verifications
 from sluss.store.database import Store, require_current_schema
 from sluss.store.sealing import Sealer
 from sluss.web import make_internal, make_portal
@@ -224,7 +225,7 @@ def _ground(
 
 def _services(ground: Ground, keys: TicketKeys, door: Callable[[], Door], *, gate: bool) -> Services:
     organisers = Organisers(ground, Passwords())
-    participation = Participation(ground, door)
+    participation = Participation(ground, door, Verifications(ground))
     tickets = Tickets(ground, keys, organisers)
     return Services(
         organisers=organisers,
