@@ -37,7 +37,7 @@ from sluss.policy_file import default_policy
 from sluss.services import Services
 from sluss.services.admission import Admission
 from sluss.services.attendance import Attendance
-from sluss.services.audit import AuditLog
+from sluss.services.audit_log import AuditLog
 from sluss.services.common import Ground, Site
 from sluss.services.health import Health
 from sluss.services.housekeeping import Housekeeping

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from sluss.services.admission import Admission
 from sluss.services.attendance import Attendance
-from sluss.services.audit import AuditLog
+from sluss.services.audit_log import AuditLog
 from sluss.services.health import Health
 from sluss.services.meetings import Meetings
 from sluss.services.organisers import Organisers

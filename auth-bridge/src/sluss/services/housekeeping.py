@@ -11,7 +11,7 @@ from sluss.delivery.worker import NOTHING
 from sluss.domain.errors import GateUnavailable
 from sluss.factors.sms import LIFETIME
 from sluss.services.admission import Admission
-from sluss.services.audit import AuditLog
+from sluss.services.audit_log import AuditLog
 from sluss.services.common import Ground
 from sluss.services.organisers import ABSOLUTE
 from sluss.services.purge import purge
