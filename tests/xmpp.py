@@ -27,6 +27,7 @@ SASL = "{urn:ietf:params:xml:ns:xmpp-sasl}"
 STREAMS = "{http://etherx.jabber.org/streams}"
 BOSH = "{http://jabber.org/protocol/httpbind}"
 STANZAS = "{urn:ietf:params:xml:ns:xmpp-stanzas}"
+SM = "{urn:xmpp:sm:3}"
 MUC_USER = "{http://jabber.org/protocol/muc#user}"
 NICK = "{http://jabber.org/protocol/nick}nick"
 GATE = "{urn:sluss:gate:1}"
@@ -87,6 +88,12 @@ class Client:
 
     async def authenticate(self, username: str = "", password: str = "") -> None:
         """SASL, with a password only if there is one, and resource binding. Raises `Refused`."""
+        await self.sign_in(username, password)
+        bound = await self.iq("set", None, "<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/>")
+        self.jid = bound.findtext(".//{urn:ietf:params:xml:ns:xmpp-bind}jid")
+
+    async def sign_in(self, username: str = "", password: str = "") -> None:
+        """The same as far as SASL goes."""
         mechanism = "PLAIN" if password else "ANONYMOUS"
         features = await self.wait_for(lambda s: s.tag == f"{STREAMS}features")
         offered = [offer.text for offer in features.iter(f"{SASL}mechanism")]
@@ -97,8 +104,29 @@ class Client:
         await self.try_sasl(mechanism, secret)
         await self._transport.restart()
         await self.wait_for(lambda s: s.tag == f"{STREAMS}features", since=since)
-        bound = await self.iq("set", None, "<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/>")
-        self.jid = bound.findtext(".//{urn:ietf:params:xml:ns:xmpp-bind}jid")
+
+    async def make_resumable(self) -> str | None:
+        """Have this stream kept for whoever comes back to it (XEP-0198): its id, None if the server does not."""
+        answer = await self._manage("<enable xmlns='urn:xmpp:sm:3' resume='true'/>", "enabled")
+        return answer.get("id") if answer is not None else None
+
+    async def resume(self, previd: str) -> bool:
+        """Take over the stream with that id, after `sign_in`. Whether the server let us."""
+        nonza = f"<resume xmlns='urn:xmpp:sm:3' previd={quoteattr(previd)} h='0'/>"
+        return await self._manage(nonza, "resumed") is not None
+
+    async def _manage(self, nonza: str, success: str) -> Stanza | None:
+        since = len(self.received)
+        await self._transport.send(nonza)
+        try:
+            answer = await self.wait_for(
+                lambda s: s.tag in {f"{SM}{success}", f"{SM}failed"} or s.tag == f"{STREAMS}error",
+                since=since,
+                within=1,  # a server that does not know it may say nothing
+            )
+        except (Refused, TimeoutError):
+            return None
+        return answer if answer.tag == f"{SM}{success}" else None
 
     async def try_sasl(self, mechanism: str, secret: str = "") -> None:
         """One SASL exchange, whether offered or not. Raises `Refused`."""
@@ -126,6 +154,12 @@ class Client:
         if answer.get("type") == "error":
             raise refusal(answer)
         return answer
+
+    async def ask_focus(self, room_jid: str | None = None) -> Stanza:
+        """Have Jitsi's focus open the room, as its client does before it enters. Raises `Refused`."""
+        room = quoteattr(room_jid or self.room_jid)
+        asked = f"<conference xmlns='http://jitsi.org/protocol/focus' room={room}/>"
+        return await self.iq("set", f"focus.{self.domain}", asked)
 
     async def leave(self) -> None:
         """Leave the room, and wait until the room says so."""
@@ -346,3 +380,13 @@ async def connect(url: str, domain: str, **options: Any) -> AsyncIterator[Client
     async with open_stream(url, domain, **options) as client:
         await client.authenticate()
         yield client
+
+
+async def offered(url: str, domain: str, **options: Any) -> list[str]:
+    """The SASL mechanisms that a host offers to a new stream; none if it closes it. Options as of `open_stream`."""
+    async with open_stream(url, domain, **options) as client:
+        try:
+            features = await client.wait_for(lambda s: s.tag == f"{STREAMS}features", within=5)
+        except Refused:
+            return []
+        return [str(mechanism.text) for mechanism in features.iter(f"{SASL}mechanism")]

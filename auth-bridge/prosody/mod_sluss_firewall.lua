@@ -2,13 +2,15 @@
 -- room, Jitsi's. Nothing else: not other rooms or people, not the bridge, not the videobridges' room.
 -- Also removes what a client says about who it is; the gate writes who it is.
 
+local add_filter = require "util.filters".add_filter;
+local json = require "util.json";
 local st = require "util.stanza";
 local jid_split = require "util.jid".split;
 local set = require "util.set";
 
 local conference = "conference."..module.host;
 local focus = "focus."..module.host;
-local polls = "polls."..module.host;
+local moderation = "avmoderation."..module.host; -- of microphones and cameras, by the organiser
 
 local host_queries = set.new {
 	"http://jabber.org/protocol/disco#info", "http://jabber.org/protocol/disco#items",
@@ -16,13 +18,15 @@ local host_queries = set.new {
 };
 local room_queries = set.new { "http://jabber.org/protocol/disco#info", "urn:xmpp:ping" };
 
--- Jitsi's components that take messages about a room
-local jitsi_components = set.new();
-for _, name in ipairs { "avmoderation", "conferenceduration", "endconference", "metadata", "polls", "speakerstats" } do
-	jitsi_components:add(name.."."..module.host);
-end
-
-local identity_claims = set.new { "avatar-id", "avatar-url", "display-name", "email", "identity", "nick", "verified" };
+-- What Jitsi's client takes for somebody's name, picture, account, address or telephone number, or for another device of theirs
+local identity_claims = set.new {
+	"addresses", "avatar-id", "avatar-url", "bot", "call-control", "display-name", "email", "flip_device", "identity", "nick",
+	"stats-id", "userId", "verified",
+};
+-- Features of Jitsi's own machines, which its client shows as telephones and recorders
+local machines = set.new {
+	"http://jitsi.org/protocol/jibri", "http://jitsi.org/protocol/jigasi", "http://jitsi.org/protocol/transcriber",
+};
 local xmlns_muc_user = "http://jabber.org/protocol/muc#user"; -- role and affiliation, which only the room says
 
 local function is_reply(stanza)
@@ -61,9 +65,22 @@ function may_send.iq(stanza, nick)
 	return nick ~= nil or asks_for(stanza, room_queries); -- no settings, roles or registration
 end
 
+-- Whatever one client tells the others in JSON may name people: subtitles, polls. Encryption from end to end needs it to exchange
+-- keys; of that a copy is made, so that no reader understands it otherwise than we do.
+local function key_exchange(tag)
+	local said = json.decode(tag:get_text());
+	return said.type == "olm" and st.stanza(tag.name, { xmlns = tag.attr.xmlns })
+		:text(json.encode { type = "olm", olm = said.olm }) or nil;
+end
+
 -- At any depth: Jitsi's client takes the first <x/> with a role in it, wherever in the stanza it is
 local function without_claims(tag)
-	if identity_claims:contains(tag.name) or tag.attr.xmlns == xmlns_muc_user then return nil; end
+	if identity_claims:contains(tag.name) or tag.attr.xmlns == xmlns_muc_user or machines:contains(tag.attr.var) then
+		return nil;
+	elseif tag.name == "json-message" then
+		local understood, copy = pcall(key_exchange, tag);
+		return understood and copy or nil;
+	end
 	return tag:maptags(without_claims);
 end
 
@@ -82,12 +99,22 @@ local function allowed(session, stanza)
 		return false;
 	end
 	local about = payload.attr.room;
-	if host == polls and is_without_chat(session) then return false; end
 	if host == focus then
 		return stanza.name == "iq" and payload.name == "conference" and about == room.."@"..conference;
 	end
-	return jitsi_components:contains(host) and stanza.name == "message" and (about == nil or about == room.."@"..conference);
+	return host == moderation and stanza.name == "message" and (about == nil or about == room.."@"..conference);
 end
+
+-- A stream from the web to any other host, such as that of Jitsi's service accounts, ends before it is told how to sign in there
+local function only_to_this_host(event)
+	local session = event.session;
+	add_filter(session, "stanzas/out", function (stanza)
+		if stanza.name ~= "stream:features" or session.host == module.host then return stanza; end
+		module:add_timer(0, function () session:close("host-unknown"); end);
+	end);
+end
+module:hook_global("websocket-session", only_to_this_host);
+module:hook_global("bosh-session", only_to_this_host);
 
 module:hook("pre-stanza", function (event)
 	local session, stanza = event.origin, event.stanza;

@@ -96,6 +96,7 @@ class Site:
 
     server: Any
     insider: Insider
+    jitsi: bool = False  # whether only Jitsi's focus opens rooms
     trust: ssl.SSLContext = field(init=False)
 
     def __post_init__(self) -> None:
@@ -254,6 +255,8 @@ class Person:
     async def enter(self, nick: str | None = None, transport: str = "websocket") -> AsyncIterator[xmpp.Client]:
         """Be inside the meeting, by the honest way."""
         async with self.site.connect(self.ticket(), transport) as client:
+            if self.site.jitsi:
+                await client.ask_focus()
             await client.join(nick or secrets.token_hex(4))
             yield client
 

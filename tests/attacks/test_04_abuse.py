@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import time
 
 import aiohttp
@@ -179,7 +180,7 @@ async def test_flood_of_bad_tickets_does_not_keep_others_out(site: Site, meeting
         assert set(await asyncio.gather(*attempts)) <= {"bad-ticket", "unavailable"}
 
 
-async def test_idle_unauthenticated_connections_do_not_keep_others_out(site: Site, meeting: Meeting):
+async def test_one_address_holds_a_limited_number_of_idle_connections(site: Site, meeting: Meeting):
     """As many as one address may have, and more; everybody else comes from another address."""
     anna, bo = meeting.people[:2]
     source = site.foreign_address()
@@ -200,6 +201,47 @@ async def test_idle_unauthenticated_connections_do_not_keep_others_out(site: Sit
         assert 200 <= len(held) <= 256
         assert {error.status for error in opened if isinstance(error, aiohttp.WSServerHandshakeError)} == {429}
         await still_works(site, inside, bo)
+
+
+UPGRADE = (
+    f"GET /xmpp-websocket HTTP/1.1\r\nHost: {MEET}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: eHh4eHh4eHh4eHh4eHh4eA==\r\nSec-WebSocket-Protocol: xmpp\r\n\r\n"
+)
+
+
+async def test_thousands_of_idle_connections_do_not_keep_others_out(site: Site, meeting: Meeting):
+    """From a dozen addresses, each a websocket that Prosody has taken and on which nobody says anything."""
+    anna, bo = meeting.people[:2]
+    sources = itertools.cycle([await asyncio.to_thread(site.foreign_address) for _ in range(12)])
+    held: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+    at_once = asyncio.Semaphore(50)
+
+    async def idle(source: str) -> None:
+        async with at_once:
+            reader, writer = await asyncio.open_connection(MEET, 443, ssl=site.trust, local_addr=(source, 0))
+            held.append((reader, writer))
+            writer.write(UPGRADE.encode())
+            assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
+
+    def open_now() -> int:
+        return len([reader for reader, _ in held if not reader.at_eof()])
+
+    ticket = await asyncio.to_thread(bo.ticket)
+    async with anna.enter() as inside:
+        try:
+            while open_now() < 2100:  # those of half a minute ago are closed already
+                assert len(held) < 5000, "this machine is too slow for so many at once"
+                await asyncio.gather(*(idle(next(sources)) for _ in range(300)))
+            began = time.monotonic()
+            async with site.connect(ticket) as client:
+                await client.join("aaaa0001")
+                await inside.wait_for(lambda s: s.get("from") == f"{client.room_jid}/aaaa0001", within=SECONDS)
+            await inside.ping()
+            assert time.monotonic() - began < SECONDS
+            assert open_now() > 2000
+        finally:
+            for _, writer in held:
+                writer.transport.abort()
 
 
 async def test_slow_reader_does_not_hold_up_the_others(site: Site, meeting: Meeting):

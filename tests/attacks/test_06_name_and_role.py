@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 import secrets
+from xml.sax.saxutils import escape
 
 import pytest
 from tests.attacks.people import CONFERENCE, MEET, Meeting, Person, Site
@@ -12,6 +15,12 @@ VICTIM = "Eva Ek"
 NICK = "http://jabber.org/protocol/nick"
 USER = "http://jabber.org/protocol/muc#user"
 OWNER = f"<x xmlns='{USER}'><item affiliation='owner' role='moderator' jid='focus@auth.{MEET}/focus'/></x>"
+
+
+def json_message(**said: object) -> str:
+    text = escape(json.dumps(said))
+    return f"<json-message xmlns='http://jitsi.org/jitmeet'>{text}</json-message>"
+
 
 SAID = {
     "nick": f"<nick xmlns='{NICK}'>{VICTIM}</nick>",
@@ -33,16 +42,38 @@ SAID = {
     "owner": OWNER,
     "owner_inside_something": f"<a xmlns='urn:x'>{OWNER}</a>",
     "owner_deep_inside": f"<a xmlns='urn:x'><b><c>{OWNER}</c></b></a>",
+    "stats_id": "<stats-id>Eva-abc</stats-id>",
+    "user_id": "<userId>eva</userId>",
+    "bot": "<bot type='transcriber'/>",
+    "phone_number": "<call-control xmlns='http://jitsi.org/jigasi' phone='+46701740605' pin='1234'/>",
+    "another_device_of_hers": "<flip_device xmlns='jitsi'/>",
+    "sender_of_a_visitors_message": (
+        "<display-name xmlns='http://jitsi.org/protocol/display-name' source='visitor'>Eva Ek</display-name>"
+        "<addresses xmlns='http://jabber.org/protocol/address'><address type='ofrom' jid='eva@sluss.test'/></addresses>"
+    ),
+    "a_telephone": "<features><feature var='http://jitsi.org/protocol/jigasi'/></features>",
+    "a_recorder": "<features><feature var='http://jitsi.org/protocol/jibri'/></features>",
+    "a_transcriber": "<features><feature var='http://jitsi.org/protocol/transcriber'/></features>",
+    "speaker_of_a_subtitle": json_message(type="transcription-result", participant={"name": VICTIM}),
+    "author_of_a_poll": json_message(type="polls", command="new-poll", pollId="1", senderName=VICTIM, answers=[]),
+    "json_inside_something": f"<a xmlns='urn:x'>{json_message(type='transcription-result', name=VICTIM)}</a>",
+    "name_beside_a_key": json_message(type="olm", participant={"name": VICTIM}, olm={"type": "session-init"}),
     "other_status_codes": f"<x xmlns='{USER}'><status code='110'/><status code='307'/></x>",
     "somebodys_occupant_id": "<occupant-id xmlns='urn:xmpp:occupant-id:0' id='eva'/>",
 }
-CLAIMS = {"display-name", "identity", "email", "avatar-url", "avatar-id"}
+CLAIMS = {
+    *("addresses", "avatar-id", "avatar-url", "bot", "call-control", "display-name", "email", "flip_device"),
+    *("identity", "stats-id", "userId"),
+}
+JSON = "{http://jitsi.org/jitmeet}json-message"
+MACHINES = re.compile(r"http://jitsi\.org/protocol/(?:jibri|jigasi|transcriber)")
 
 
 def shows_only(stanza: Stanza, name: str) -> bool:
     """Whether a stanza bears this name and no claim of its sender's."""
     said = {element.tag.rpartition("}")[2] for element in stanza.iter()}
-    return name_of(stanza) == name and not said & CLAIMS
+    machine = any(MACHINES.match(element.get("var", "")) for element in stanza.iter())
+    return name_of(stanza) == name and not said & CLAIMS and not machine and VICTIM not in "".join(stanza.itertext())
 
 
 def of(stanzas: list[Stanza], nick: str, kind: str = "presence") -> list[Stanza]:
@@ -91,6 +122,33 @@ async def test_who_enters_later_sees_the_verified_name_too(site: Site, anna: Per
         async with bo.enter() as later:
             [shown] = of(later.received, "aaaa0001")
             assert shows_only(shown, anna.name)
+
+
+MEDIA = {
+    f"{CLIENT}videomuted": "<videomuted>true</videomuted>",
+    f"{CLIENT}SourceInfo": "<SourceInfo>{&quot;aaaa0001-a0&quot;:{&quot;muted&quot;:false}}</SourceInfo>",
+    f"{CLIENT}videoType": "<videoType>camera</videoType>",
+    f"{CLIENT}jitsi_participant_e2ee.idKey": "<jitsi_participant_e2ee.idKey>a+/b</jitsi_participant_e2ee.idKey>",
+    f"{CLIENT}jitsi_participant_raisedHand": "<jitsi_participant_raisedHand>1</jitsi_participant_raisedHand>",
+    f"{CLIENT}features/{CLIENT}feature": "<features><feature var='https://jitsi.org/meet/e2ee'/></features>",
+    "{http://jitsi.org/jitmeet/audio}audiomuted": (
+        "<audiomuted xmlns='http://jitsi.org/jitmeet/audio'>false</audiomuted>"
+    ),
+    "{http://jabber.org/protocol/caps}c": "<c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='x' ver='y'/>",
+}
+
+
+async def test_what_media_and_keys_need_passes(site: Site, anna: Person, bo: Person):
+    """Otherwise nothing above would say much: a gate that passes nothing on would do as well."""
+    async with bo.enter("bbbb0001") as other, site.connect(anna.ticket()) as client:
+        await client.join("aaaa0001", extra="".join(MEDIA.values()))
+        [shown] = of(other.received, "aaaa0001")
+        assert [path for path in MEDIA if shown.find(path) is None] == []
+        assert "aaaa0001-a0" in shown.findtext(f"{CLIENT}SourceInfo")
+        key = json_message(type="olm", olm={"type": "key-info", "data": {"ciphertext": {"type": 0, "body": "a+/b"}}})
+        await client.send(f"<message to='{client.room_jid}/bbbb0001' type='chat'>{key}</message>")
+        got = await other.wait_for(lambda s: s.find(JSON) is not None)
+        assert json.loads(got.findtext(JSON))["olm"]["data"]["ciphertext"]["body"] == "a+/b"
 
 
 async def test_nick_does_not_change_during_a_stay(site: Site, anna: Person, bo: Person):
@@ -226,6 +284,17 @@ MESSAGES = {
     ),
     "end_by_endconference": (
         f"<message to='endconference.{MEET}'><end_conference xmlns='x' room='{'0' * 32}@{CONFERENCE}'/></message>"
+    ),
+    "end_for_all_by_endconference": (
+        f"<message to='endconference.{MEET}'><end_conference xmlns='http://jitsi.org/jitmeet' room='ROOM'/></message>"
+    ),
+    "set_metadata": (
+        f"<message to='metadata.{MEET}'><room_metadata xmlns='http://jitsi.org/jitmeet' room='ROOM'>"
+        "{&quot;key&quot;:&quot;moderators&quot;,&quot;data&quot;:[]}</room_metadata></message>"
+    ),
+    "make_a_poll": f"<message to='polls.{MEET}'>{json_message(type='polls', command='new-poll')}</message>",
+    "speak_in_the_statistics": (
+        f"<message to='speakerstats.{MEET}'><speakerstats xmlns='http://jitsi.org/jitmeet' room='ROOM'/></message>"
     ),
     "promote_by_visitors": f"<message to='visitors.{MEET}'><visitors xmlns='jitsi:visitors'/></message>",
 }

@@ -55,7 +55,7 @@ def test_prosody_keeps_nothing_about_people_on_disk(site: Site, meeting: Meeting
 
 def test_other_organiser_is_told_there_is_no_such_meeting(site: Site, meeting: Meeting):
     other = site.organiser("Olga Annan").browser
-    for path in ("", "/room", "/verify", "/here", "/participants"):
+    for path in ("", "/room", "/verify", "/here", "/outside", "/participants"):
         wrong, real = (other.get(f"/meetings/{id_}{path}") for id_ in ("0" * 32, meeting.id))
         assert (real.status, TITLE in real.text) == (wrong.status, False)
     assert other.get(f"/meetings/{meeting.id}").status == 404
@@ -91,7 +91,7 @@ async def test_who_is_here_is_for_those_who_may_enter(site: Site, meeting: Meeti
         assert {"email", "mobile", "invitation"}.isdisjoint(shown)
 
 
-@pytest.mark.parametrize("path", ["", "/code", "/room", "/here"])
+@pytest.mark.parametrize("path", ["", "/code", "/room", "/here", "/outside"])
 def test_personal_page_is_in_no_cache(meeting: Meeting, path: str):
     person = meeting.people[0]
     person.prove()

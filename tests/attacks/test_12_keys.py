@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 from tests.attacks import forge
-from tests.attacks.people import MEET, Browser, Person, Site, on_host
+from tests.attacks.people import MEET, Browser, Person, Site, on_host, ready
 
 
 def test_key_set_holds_public_halves_only(site: Site):
@@ -53,6 +53,27 @@ async def test_key_pointed_at_from_prosody_opens_nothing(site: Site, anna: Perso
     header, claims, _ = forge.parts(honest["token"])
     for kid in (f"https://{MEET}/x", hashlib.sha256(header["kid"].encode()).hexdigest()):
         assert await site.refused(honest | {"token": forge.own(header | {"kid": kid}, claims)}) == "bad-ticket"
+    assert await site.refused(honest) is None
+
+
+async def test_ticket_of_a_key_that_was_taken_out_is_worthless_at_once(site: Site, anna: Person):
+    """Jitsi's own check goes on with it for 90 minutes, or until Prosody restarts, which it does not here."""
+    ring, started = "/etc/sluss/credentials/ticket-keys", "systemctl show -P ActiveEnterTimestamp prosody"
+    honest, since = anna.ticket(), site.server.run(started).stdout
+    kid = forge.parts(honest["token"])[0]["kid"]
+    hashed = hashlib.sha256(kid.encode()).hexdigest()
+    site.server.run(f"mv {ring} {ring}.away && /opt/sluss/venv/bin/sluss keys init {ring}")
+    try:
+        site.server.run("systemctl restart sluss-bridge")
+        ready(site)
+        assert await site.refused(honest) == "bad-ticket"
+        assert Browser(site).get(f"/keys/{hashed}.pem").status == 404
+        assert forge.parts((fresh := anna.ticket())["token"])[0]["kid"] != kid
+        assert await site.refused(fresh) is None
+        assert site.server.run(started).stdout == since
+    finally:
+        site.server.run(f"rm -r {ring} && mv {ring}.away {ring} && systemctl restart sluss-bridge")
+        ready(site)
     assert await site.refused(honest) is None
 
 

@@ -23,7 +23,7 @@ from tests.hosts.jitsi import Installed, options
 from tests.hosts.nspawn import Host
 from tests.hosts.provision import REPOSITORY, Play, play
 
-MEET = "meet.sluss.test"
+MEET, PORTAL = "meet.sluss.test", "portal.sluss.test"
 AUTH = f"auth.{MEET}"
 PACKAGES = ["jicofo", "jitsi-meet-prosody", "jitsi-meet-web", "jitsi-videobridge2"]
 # Options of Jitsi's pages that name a server outside. None may have a value.
@@ -123,7 +123,7 @@ def test_packages_are_installed_and_their_services_run_as_their_own_users(jitsi)
     for unit, user in (("jicofo", "jicofo"), ("jitsi-videobridge2", "jvb")):
         assert jitsi.machine.run(f"systemctl is-active {unit}").stdout.strip() == "active"
         assert jitsi.machine.run(f"systemctl is-enabled {unit}").stdout.strip() == "enabled"
-        assert jitsi.machine.run(f"pgrep -c -u {user} sleep").stdout.strip() == "1"
+        assert jitsi.machine.run(f"pgrep -c -u {user} python3").stdout.strip() == "1"
 
 
 def test_services_never_ran_with_the_packages_own_configuration(jitsi):
@@ -209,20 +209,21 @@ def test_passwords_of_the_services_are_those_that_prosody_knows(jitsi):
 LIST_HOSTS = """
 local function name(host) print(host) return function() end end
 VirtualHost, Component, Include = name, name, error
-dofile("/etc/prosody/prosody.cfg.lua")
+dofile("/etc/prosody/FILE.cfg.lua")
 """
+UNUSED = f"conf.avail/{MEET}"  # where the package's script writes
 
 
-def hosts_of_prosody(machine: Host) -> set[str]:
-    return set(machine.run(f"lua5.4 -e '{LIST_HOSTS}'").stdout.split())
+def hosts_of_prosody(machine: Host, file: str = "prosody") -> set[str]:
+    return set(machine.run(f"lua5.4 -e '{LIST_HOSTS.replace('FILE', file)}'").stdout.split())
 
 
 def test_prosody_serves_no_host_of_the_packages_own(jitsi):
     machine = jitsi.machine
-    assert "Component" in machine.run(f"cat /etc/prosody/conf.avail/{MEET}.cfg.lua").stdout  # the package's
+    assert hosts_of_prosody(machine, UNUSED) == set()
     assert MEET not in machine.run("ls /etc/prosody/conf.d").stdout
     machine.run("luac5.4 -p /etc/prosody/prosody.cfg.lua")
-    parts = ["conference", "sluss", "auth", "internal.auth", "focus", "avmoderation", "endconference"]
+    parts = ["conference", "sluss", "auth", "internal.auth", "focus", "avmoderation"]
     assert hosts_of_prosody(machine) == {MEET, *(f"{part}.{MEET}" for part in parts)}
     assert f"auth.{MEET}.crt" not in machine.run("ls /usr/local/share/ca-certificates").stdout
 
@@ -240,37 +241,64 @@ def test_upgrade_of_the_packages_reopens_no_door(jitsi):
     before = hosts_of_prosody(machine), machine.run("sha256sum /etc/prosody/prosody.cfg.lua").stdout
     confs = [hocon(machine, f"/etc/jitsi/{name}.conf") for name in ("jicofo/jicofo", "videobridge/jvb")]
     machine.run(f"DEBIAN_FRONTEND=noninteractive apt-get install -y --reinstall {' '.join(PACKAGES)}", timeout=120)
+    assert "unlimited_jids" in machine.run(f"cat /etc/prosody/{UNUSED}.cfg.lua").stdout  # the script was there
+    assert MEET not in machine.run("ls /etc/prosody/conf.d").stdout
     assert (hosts_of_prosody(machine), machine.run("sha256sum /etc/prosody/prosody.cfg.lua").stdout) == before
     after = [hocon(machine, f"/etc/jitsi/{name}.conf") for name in ("jicofo/jicofo", "videobridge/jvb")]
     assert after == confs
     assert machine.run("stat -c %U /etc/jitsi/jicofo").stdout.strip() == "root"
 
 
-def get(machine: Host, path: str) -> tuple[int, str]:
-    """Ask the meetings' host for a page, by the host's address."""
-    connection = http.client.HTTPSConnection(MEET, timeout=10)
+def ask(machine: Host, path: str, host: str = MEET) -> tuple[int, http.client.HTTPMessage, str]:
+    """Ask for a page, by the server's address."""
+    connection = http.client.HTTPSConnection(host, timeout=10)
     trust = ssl.create_default_context(cadata=machine.run("cat /etc/sluss/tls/ca.pem").stdout)
     with (
         socket.create_connection((machine.address, 443), timeout=10) as plain,
-        trust.wrap_socket(plain, server_hostname=MEET) as connection.sock,
+        trust.wrap_socket(plain, server_hostname=host) as connection.sock,
     ):
         connection.request("GET", path)
         answer = connection.getresponse()
-        return answer.status, answer.read().decode()
+        return answer.status, answer.headers, answer.read().decode()
 
 
 def test_web_server_accepts_its_configuration_and_serves_jitsi_pages(jitsi):
     jitsi.machine.run("nginx -t")
     for path, part in {
-        "/external_api.js": "JitsiMeetExternalAPI",
         "/config.js": "var config",
         "/libs/app.bundle.min.js": "config.hosts.domain",
         "/0123456789abcdef0123456789abcdef": '<base href="/" />',  # a room: the page, put together by nginx
     }.items():
-        status, body = get(jitsi.machine, path)
+        status, _, body = ask(jitsi.machine, path)
         assert (status, part in body) == (200, True), path
     for path in ("/conference-request/v1", "/about/health"):  # jicofo's and the videobridge's own
-        assert get(jitsi.machine, path)[0] == 302
+        assert ask(jitsi.machine, path)[0] == 302
+
+
+OWN = {"'self'", "'none'", "'unsafe-inline'", "'wasm-unsafe-eval'", "data:", "blob:", f"wss://{MEET}"}
+
+
+@pytest.mark.parametrize("path", ["/0123456789abcdef0123456789abcdef", "/config.js", "/libs/app.bundle.min.js"])
+def test_pages_of_the_meetings_host_may_ask_no_other_server(jitsi, path):
+    """A visitor sets what is in the fragment (`#config.…`): no setting of the pages can be what keeps them in."""
+    _, headers, _ = ask(jitsi.machine, path)
+    policy = dict(part.strip().split(" ", 1) for part in headers["Content-Security-Policy"].split(";"))
+    assert policy.pop("frame-ancestors") == f"https://{PORTAL}"
+    assert policy["default-src"] == policy["form-action"] == "'none'"
+    assert not {"frame-src", "child-src", "object-src"} & policy.keys()  # which are the default then
+    assert {source for sources in policy.values() for source in sources.split()} <= OWN
+    assert headers["Referrer-Policy"] == "no-referrer"
+
+
+def test_portal_has_jitsis_script_from_the_disk_and_not_from_the_meetings_host(jitsi):
+    """It runs in the portal's pages: who answers for the meetings' host must not choose it."""
+    status, headers, script = ask(jitsi.machine, "/jitsi/external_api.js", PORTAL)
+    installed = jitsi.machine.run("cat /usr/share/jitsi-meet/libs/external_api.min.js").stdout
+    assert (status, script) == (200, installed)
+    assert headers["Content-Type"].startswith(("text/javascript", "application/javascript"))
+    assert (headers["X-Content-Type-Options"], headers["Cache-Control"]) == ("nosniff", "no-cache")
+    assert headers["Strict-Transport-Security"]
+    assert "JitsiMeetExternalAPI" not in ask(jitsi.machine, "/external_api.js")[2]
 
 
 @pytest.fixture(scope="module")

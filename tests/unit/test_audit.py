@@ -24,6 +24,7 @@ from sluss.domain.assurance import Purpose
 from sluss.domain.audit import GENESIS, Action, Damage, Entry, Head, Line, Outcome
 from sluss.domain.errors import GateUnavailable, NotVerified, TooManyTries
 from sluss.domain.gate import Occupant
+from sluss.domain.meetings import Answer
 from sluss.keyring.secrets import Hasher, audit_key, field_key, form_key
 from sluss.services.audit import OPERATOR, REQUEST_ID, UNKNOWN_A_MINUTE
 from sluss.services.common import new_link
@@ -458,6 +459,24 @@ async def test_organisers_verbs_are_recorded_and_so_is_what_the_door_confirmed(w
     own = [e for e in await entries(world, Action.VERIFIED) if e.details["method"] == "totp"]
     assert [e.outcome for e in own] == [Outcome.DONE, Outcome.REFUSED]
     assert [e.assurance for e in own] == ["urn:sluss:acr:aal2", ""]
+
+
+async def test_what_somebody_answered_is_recorded_and_nobody_answers_for_them(world):
+    organiser, _ = await world.signed_in()
+    meeting = await world.meeting(organiser)
+    with pytest.raises(NotVerified):
+        await world.services.participation.answer(world.link(), BROWSER, Answer.ACCEPTED)
+    await world.verified(world.link(), Purpose.VIEW)
+    for answer in (Answer.ACCEPTED, Answer.DECLINED):
+        await world.services.participation.answer(world.link(), BROWSER, answer)
+    invited = (await entries(world, Action.INVITED))[0].subject
+    assert [
+        (e.action, e.outcome, e.actor, e.subject, e.details)
+        for e in await entries(world, Action.ACCEPTED, Action.DECLINED)
+    ] == [
+        (action, Outcome.DONE, invited, invited, {"meeting": meeting.id})
+        for action in (Action.ACCEPTED, Action.DECLINED)
+    ]
 
 
 async def test_link_reported_as_anothers_and_ends_by_time_are_recorded(world):

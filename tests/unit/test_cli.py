@@ -114,6 +114,13 @@ def test_auditor_is_added_as_one_and_stays_one(installed):
     assert installed("organiser", "list").stdout == "ada@example.org\tAda Alm\tnot enrolled\tauditor\n"
 
 
+def test_organiser_is_unlocked_by_their_address_and_it_is_audited(installed):
+    installed("organiser", "add", "--name", "Eva Ek", "--email", "eva@example.org")
+    assert installed("organiser", "unlock", "eva@example.org").stdout == "unlocked eva@example.org\n"
+    assert re.search(r" unlocked done by=admin subject=organiser:\w+\n$", installed("audit", "show").stdout)
+    assert "no organiser nobody@example.org" in one_line(installed("organiser", "unlock", "nobody@example.org"), code=1)
+
+
 @pytest.mark.parametrize(("name", "email"), [("", "eva@example.org"), ("Eva", "eva"), ("Eva\x1b[2J", "e@example.org")])
 def test_organiser_that_is_none_is_one_line(installed, name, email):
     one_line(installed("organiser", "add", "--name", name, "--email", email), code=1)
@@ -127,6 +134,10 @@ def test_meeting_add_invites_and_prints_its_id(installed):
     assert re.fullmatch(r"[0-9a-f]{32}\n", installed(*arguments, "--in", "5", *anna).stdout)
     wrong = installed(*arguments, "--in", "5", *anna, "--participant", "A,a@example.org,12")
     assert "--participant number 2: " in wrong.stderr
+    norwegian = installed(*arguments, "--in", "5", "--participant", "Kari, kari@example.org, +47 406 12 345")
+    assert "--participant number 1: Codes are not sent to numbers in this country." in norwegian.stderr
+    namesake = installed(*arguments, "--in", "5", *anna, "--participant", "EVA EK, eva2@example.org, 070-174 06 06")
+    assert "--participant number 2: Two people have this name." in namesake.stderr
     assert "say either --start or --in" in installed(*arguments, "--in", "5", "--start", "2099-01-01T10:00").stderr
     stranger = ("meeting", "add", "--organiser", "nobody@example.org", "--title", "Budget", "--in", "5")
     assert "no organiser" in one_line(installed(*stranger), code=1)

@@ -92,14 +92,10 @@ def test_same_address_twice_is_named_where_it_comes_again():
     assert field([ANNA, ("", "", ""), ("Anna", "ANNA@example.org", ANNA[2])]) == "email-2"
 
 
-@pytest.mark.parametrize("other", [ANNA[0], "anna  LINDBERG ", "Ａnna Lindberg"])
-def test_two_people_of_one_name_need_a_label_that_tells_them_apart(other):
-    second = (other, "anna2@example.org", ANNA[2])
-    assert field([ANNA, second]) == "label-1"
-    assert field([(*ANNA, "Ekonomi"), (*second, " ekonomi")]) == "label-1"
-    assert field([(*ANNA, "Ekonomi"), ("Anna Lindberg (Ekonomi)", "anna2@example.org", ANNA[2])]) == "label-1"
-    one, two = parse([(*ANNA, " Ekonomi "), second]).participants
-    assert (one.label, one.shown_name, two.label) == ("Ekonomi", "Anna Lindberg (Ekonomi)", "")
+def test_label_stands_behind_the_name():
+    one, two = parse([(*ANNA, " Ekonomi "), ("Bo", "bo@example.org", ANNA[2])]).participants
+    assert (one.label, one.shown_name) == ("Ekonomi", "Anna Lindberg (Ekonomi)")
+    assert (two.label, two.shown_name) == ("", "Bo")
 
 
 @pytest.mark.parametrize("label", ["x" * 41, "a\x00b", "a\u202eb"])

@@ -242,8 +242,61 @@ async def test_verified_browser_types_its_code_whatever_others_have_guessed(invi
     await drained(
         invited, limits.TRIES_LINK_ADDRESS, invited.ground.limit_key(invited.ground.link_hash(link), address=OFFICE)
     )
+    await drained(invited, limits.TRIES_ADDRESS, invited.ground.limit_key(address=OFFICE))
+    await drained(invited, limits.TRIES_ALL)
     await ask(invited, link, BROWSER, Purpose.JOIN)
+    with pytest.raises(NotVerified):
+        await guess(invited, link, BROWSER, purpose=Purpose.JOIN)
     await invited.services.participation.verify(link, BROWSER, Purpose.JOIN, invited.code(), OFFICE)
+
+
+async def guess_links(world: World, n: int, address: str):
+    """The n-th guess of somebody who has links without end: five at a time, with a code asked for each five."""
+    if n % 5 == 0:
+        world.guessed = new_link()
+        await ask(world, world.guessed, address=address)
+    await guess(world, world.guessed, address=address)
+
+
+async def test_one_address_takes_two_hundred_guesses_of_all_links_and_one_more_each_minute(invited):
+    times, refused = await until_locked(invited, lambda n: guess_links(invited, n, OFFICE), most=300)
+    assert (times, refused.retry_after, str(refused)) == (201, 60, "tries-address")
+    invited.clock.forward(minutes=1)
+    with pytest.raises(NotVerified):
+        await guess(invited, invited.guessed)
+    with pytest.raises(TooManyTries, match="tries-address"):
+        await guess(invited, invited.guessed)
+    await ask(invited, browser=BROWSER, address=HOME)
+    for _ in range(4):
+        with pytest.raises(NotVerified):
+            await guess(invited, browser=BROWSER, address=HOME)
+    await invited.services.participation.verify(invited.link(), BROWSER, Purpose.VIEW, invited.code(), HOME)
+
+
+async def test_all_addresses_together_take_a_thousand_guesses_and_one_more_each_half_minute(invited):
+    await drained(invited, limits.TRIES_ALL)
+    invited.clock.forward(minutes=1)
+    times, refused = await until_locked(invited, lambda n: guess_links(invited, n, f"203.0.113.{n}"))
+    assert (limits.TRIES_ALL.many, str(refused), refused.retry_after <= 30) == (1000, "tries-all", True)
+    assert times == 2  # those that came back in a minute
+
+
+@pytest.mark.parametrize("live", [True, False])
+@pytest.mark.parametrize("what", [limits.TRIES_ADDRESS, limits.TRIES_ALL])
+async def test_first_code_typed_for_each_one_asked_for_is_taken_whatever_others_have_guessed(invited, what, live):
+    link = invited.link() if live else new_link()
+    key = invited.ground.limit_key(address=OFFICE) if what is limits.TRIES_ADDRESS else ""
+    for _ in range(3):  # also by somebody who was let through
+        await drained(invited, what, key)
+        await ask(invited, link)
+        with pytest.raises(NotVerified):
+            await guess(invited, link)
+        with pytest.raises(TooManyTries, match=what.what):
+            await guess(invited, link)
+        invited.clock.forward(seconds=30)
+    if live:
+        await ask(invited)
+        await invited.services.participation.verify(link, "b", Purpose.VIEW, invited.code(), OFFICE)
 
 
 async def test_verified_browser_has_ten_wrong_codes_and_one_more_each_five_minutes(invited):
@@ -287,6 +340,29 @@ async def test_meeting_sends_eight_hundred_codes_and_its_organiser_sees_it(invit
     assert [lock.kind for lock in view.sms_stopped] == [LockKind.MEETING]
 
 
+async def test_organiser_lets_their_meeting_send_codes_again_and_nobody_else_does(invited):
+    olle, _ = await invited.signed_in("olle@example.org")
+    until = invited.clock.now + limits.SMS_MEETING.period
+    await invited.store.run(lambda tx: tx.limits.put([("sms-meeting", invited.held.id, invited.held.id, until)]))
+    unlock, sent = invited.services.meetings.unlock_meeting, len(invited.sms.sent)
+    for who, what in ((olle, invited.held.id), (invited.who, "no such meeting")):
+        with pytest.raises(NotFound):
+            await unlock(who, what)
+    await ask(invited, browser="c", address=HOME)
+    assert len(invited.sms.sent) == sent
+    await unlock(invited.who, invited.held.id)
+    entry = parse(invited.sql("SELECT entry FROM audit ORDER BY seq DESC LIMIT 1")[0]["entry"])
+    assert (entry.action, entry.actor, entry.subject) == (
+        Action.UNLOCKED,
+        f"organiser:{invited.who.id}",
+        f"meeting:{invited.held.id}",
+    )
+    assert (await invited.services.meetings.view(invited.who, invited.held.id)).sms_stopped == ()
+    invited.clock.forward(seconds=30)
+    await ask(invited, browser="c", address=HOME)
+    assert len(invited.sms.sent) == sent + 1
+
+
 async def test_day_sends_as_many_as_the_setting_says_then_none_until_one_is_a_day_old(invited):
     invited = with_rules(invited, SmsRules(("+46",), 3))
     view = invited.services.meetings.view
@@ -296,6 +372,8 @@ async def test_day_sends_as_many_as_the_setting_says_then_none_until_one_is_a_da
     assert len(invited.sms.sent) == 3
     (stopped,) = (await view(invited.who, invited.held.id)).sms_stopped
     assert (stopped.kind, stopped.opens_at - invited.clock.now) == (LockKind.DAY, timedelta(hours=23, minutes=55))
+    await invited.services.meetings.unlock_meeting(invited.who, invited.held.id)
+    assert (await view(invited.who, invited.held.id)).sms_stopped == (stopped,)
     invited.clock.now = stopped.opens_at
     assert (await view(invited.who, invited.held.id)).sms_stopped == ()
     await ask(invited)
@@ -516,6 +594,54 @@ async def test_organiser_sees_for_how_long_somebody_is_locked_and_undoes_it_for_
     await ask(invited)
     with pytest.raises(TooManyTries):
         await ask(invited, invited.link(BERTIL[1]))
+
+
+async def test_administrator_undoes_what_holds_up_one_organisers_signing_in(invited):
+    await invited.organiser("olle@example.org")
+    totp = invited.totp
+    await sign_in(invited, PASSWORD, "olle@example.org")
+    known = (await invited.services.organisers.second_factor("s", totp.at(invited.clock.now), OFFICE)).browser
+    session = new_link()
+    record = await invited.store.run(
+        lambda tx: tx.organisers.by_email(invited.ground.hasher.digest("organiser", "olle@example.org"))
+    )
+    hashed = invited.ground.session_hash(session)
+    await invited.store.run(
+        lambda tx: tx.sessions.put(hashed, record.organiser.id, complete=True, now=invited.clock.now)
+    )
+    held = await invited.meeting(record.organiser)
+
+    async def code(n):
+        await sign_in(invited, PASSWORD, "olle@example.org", f"203.0.113.{n}")
+        await invited.services.organisers.second_factor("s", "12345", f"203.0.113.{n}")
+
+    async def door(_):
+        await invited.services.tickets.verify_organiser(session, held.id, "12345", OFFICE)
+
+    locked = {
+        "sign-in-browser": lambda _: sign_in(invited, email="olle@example.org", known=known),
+        "second-account": code,
+        "sign-in-account-address": lambda _: sign_in(invited, email="olle@example.org"),
+        "sign-in-account": lambda n: sign_in(invited, email="olle@example.org", address=f"203.0.113.{n}"),
+        "door-session": door,
+    }
+    await until_locked(invited, lambda _: sign_in(invited))
+    for what, verb in locked.items():
+        assert str((await until_locked(invited, verb))[1]) == what
+    await invited.services.organisers.unlock("Olle@example.org ")
+    entry = parse(invited.sql("SELECT entry FROM audit ORDER BY seq DESC LIMIT 1")[0]["entry"])
+    assert (entry.action, entry.actor, entry.subject) == (
+        Action.UNLOCKED,
+        "admin",
+        f"organiser:{record.organiser.id}",
+    )
+    for verb in locked.values():
+        with pytest.raises(NotVerified):
+            await verb(0)
+    with pytest.raises(TooManyTries):
+        await sign_in(invited)  # Eva is locked as before
+    with pytest.raises(NotFound):
+        await invited.services.organisers.unlock("nobody@example.org")
 
 
 async def test_nobody_else_undoes_a_lock(invited):

@@ -258,6 +258,49 @@ async def test_label_is_behind_the_name_at_the_gate_in_the_ticket_and_for_the_or
     assert b"Ekonomi" not in world.database.read_bytes()
 
 
+NAMESAKE = ("anna2@example.org", "070-174 06 06")
+ORGANISER, OF_ANNA = "Eva Ek", ANNA[0]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "where"),
+    [
+        ((OF_ANNA, ""), (OF_ANNA, ""), "label-1"),
+        ((OF_ANNA, ""), ("anna  LINDBERG ", ""), "label-1"),
+        ((OF_ANNA, ""), ("Ａnna Lindberg", ""), "label-1"),
+        ((OF_ANNA, "Ekonomi"), (OF_ANNA, " ekonomi"), "label-1"),
+        ((OF_ANNA, "Ekonomi"), ("Anna Lindberg (Ekonomi)", ""), "label-1"),
+        ((ORGANISER, ""), (OF_ANNA, ""), "label-0"),
+        ((OF_ANNA, ""), ("eva  EK", ""), "label-1"),
+    ],
+)
+async def test_nobody_is_shown_under_the_name_of_another_or_of_the_organiser(world, one, other, where):
+    world.who, _ = await world.signed_in()
+    first, second = (one[0], *ANNA[1:], one[1]), (other[0], *NAMESAKE, other[1])
+    with pytest.raises(InvalidInput) as refused:
+        await world.meeting(world.who, first, second)
+    assert refused.value.field == where
+    assert world.mail.sent == []
+    later, before = (second, [first]) if where == "label-1" else (first, [])
+    await made_with(world, *before)
+    with pytest.raises(InvalidInput) as refused:
+        await world.services.meetings.invite(world.who, world.held.id, participant(*later, region="SE"))
+    assert refused.value.field == "label"
+
+
+async def made_with(world, *people) -> None:
+    world.held = await world.meeting(world.who, *(people or [BERTIL]))
+
+
+async def test_label_tells_from_another_and_from_the_organiser(world):
+    world.who, _ = await world.signed_in()
+    await made_with(world, ANNA, (OF_ANNA, *NAMESAKE, "Ekonomi"), (ORGANISER, "eva2@example.org", ANNA[2], "Ombud"))
+    ek = participant(ORGANISER, "eva3@example.org", ANNA[2], "Ekonomi", region="SE")
+    await world.services.meetings.invite(world.who, world.held.id, ek)
+    view = await world.services.meetings.view(world.who, world.held.id)
+    assert [p.invitation.shown_name for p in view.participants][2:] == ["Eva Ek (Ombud)", "Eva Ek (Ekonomi)"]
+
+
 async def test_namesake_is_invited_with_a_label_and_after_the_other_was_withdrawn_without(world):
     await made(world)
     invite = world.services.meetings.invite

@@ -43,8 +43,10 @@ from sluss.services.health import Health
 from sluss.services.housekeeping import Housekeeping
 from sluss.services.meetings import Meetings
 from sluss.services.organisers import Organisers
+from sluss.services.outside import Outside
 from sluss.services.participation import Participation
 from sluss.services.tickets import Tickets
+from sluss.services.verification import Verifications
 from sluss.store.database import Store, require_current_schema
 from sluss.store.sealing import Sealer
 from sluss.web import make_internal, make_portal
@@ -223,13 +225,15 @@ def _ground(
 
 def _services(ground: Ground, keys: TicketKeys, door: Callable[[], Door], *, gate: bool) -> Services:
     organisers = Organisers(ground, Passwords())
-    participation = Participation(ground, door)
+    participation = Participation(ground, door, Verifications(ground))
+    tickets = Tickets(ground, keys, organisers)
     return Services(
         organisers=organisers,
         meetings=Meetings(ground, door),
         participation=participation,
-        tickets=Tickets(ground, keys, organisers),
+        tickets=tickets,
         admission=Admission(ground, keys, participation, door),
+        outside=Outside(ground, tickets, door),
         attendance=Attendance(ground, keys, organisers),
         audit=AuditLog(ground),
         health=Health(ground, door if gate else None),

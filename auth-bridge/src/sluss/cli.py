@@ -149,6 +149,15 @@ def organiser_list(path: Path) -> None:
         click.echo("\t".join([who.email, who.name, since, *(["auditor"] if who.auditor else [])]))
 
 
+@organiser.command("unlock")
+@click.argument("email")
+@click.pass_obj
+def organiser_unlock(path: Path, email: str) -> None:
+    """Let the organiser EMAIL sign in again at once, after too many wrong passwords or codes."""
+    _with_services(path, lambda services: services.organisers.unlock(email))
+    click.echo(f"unlocked {email}")
+
+
 @main.group()
 def meeting() -> None:
     """Meetings."""
@@ -226,14 +235,18 @@ def meeting_add(
             "time_zone": time_zone.key,
             "sensitivity": sensitivity,
         }
+        who = await services.organisers.by_email(email)
         try:
-            draft = drafts.parse_meeting(form, rows, region=settings.default_region, now=now)
+            draft = drafts.parse_meeting(
+                form, rows, region=settings.default_region, now=now, prefixes=settings.sms_rules.prefixes
+            )
+            made = await services.meetings.create(who, draft)
         except InvalidInput as error:
             field, _, row = error.field.partition("-")
             option = {"sensitivity": "--class", "date": "--start", "time": "--start", "time_zone": "--time-zone"}
             hint = f"--participant number {int(row) + 1}" if row else option.get(field, f"--{field}")
             raise click.BadParameter(error.public, param_hint=hint) from None
-        return str((await services.meetings.create(await services.organisers.by_email(email), draft)).id)
+        return str(made.id)
 
     click.echo(_with_services(path, work))
 

@@ -56,6 +56,9 @@ async def test_yes_to_the_ticket_lets_nobody_in_once_the_bridge_is_away(
     rules.admits_at_once = True
     async with enter(rules.person(room)) as client:
         await gate.stop()
+        with pytest.raises(Refused):  # by which Prosody shows that it has noticed
+            async with enter(rules.person(room)):
+                pass
         assert await refused_join(client) == ("service-unavailable", "unavailable")
 
 

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 from tests.unit.gate.conftest import Connect, Script
 from tests.unit.gate.prosody import COMPONENT, CONFERENCE, MEET
-from tests.xmpp import CLIENT, Refused, refusal
+from tests.xmpp import CLIENT, Refused, open_stream, refusal
 
 from sluss.domain.gate import Role
 
 ADMIN = "http://jabber.org/protocol/muc#admin"
 OWNER = "http://jabber.org/protocol/muc#owner"
 JOIN = "<x xmlns='http://jabber.org/protocol/muc'/>"
+NOT_SERVED = (
+    "breakout",
+    "conferenceduration",
+    "endconference",
+    "lobby",
+    "metadata",
+    "polls",
+    "speakerstats",
+    "visitors",
+)
 DISCO = "<query xmlns='http://jabber.org/protocol/disco#info'/>"
 
 
@@ -138,16 +149,16 @@ async def test_jitsis_parts_are_reached_about_the_own_room_only(rules: Script, r
         for to, about, passes in (
             ("focus", client.room_jid, True),
             ("focus", f"other@{CONFERENCE}", False),
-            ("speakerstats", client.room_jid, False),  # takes messages, not IQs
+            ("avmoderation", client.room_jid, False),  # takes messages, not IQs
         ):
             payload = f"<conference xmlns='http://jitsi.org/protocol/focus' room='{about}'/>"
             with pytest.raises(Refused) as no:
                 await client.iq("set", f"{to}.{MEET}", payload)
             assert (no.value.condition != "forbidden") is passes
         for to, about, passes in (
-            ("speakerstats", client.room_jid, True),
-            ("speakerstats", f"other@{CONFERENCE}", False),
-            ("breakout", client.room_jid, False),
+            ("avmoderation", client.room_jid, True),
+            ("avmoderation", f"other@{CONFERENCE}", False),
+            *((part, client.room_jid, False) for part in NOT_SERVED),
         ):
             since = len(client.received)
             await client.send(
@@ -166,7 +177,8 @@ async def test_where_a_class_has_no_chat_nobody_writes_and_clients_still_agree_o
     async with enter(person) as client, enter(rules.person(room)) as other:
         await client.join("aaaa0001")
         await other.join("aaaa0002")
-        keys = "<json-message xmlns='http://jitsi.org/jitmeet'>{}</json-message>"
+        said = '{"type":"olm","olm":{"type":"key-info"}}'
+        keys = f"<json-message xmlns='http://jitsi.org/jitmeet'>{said}</json-message>"
         for to, kind in ((client.room_jid, "groupchat"), (f"{client.room_jid}/aaaa0002", "chat")):
             for written in ("<body>Psst</body>", f"{keys}<body>Psst</body>", "<subject>Psst</subject>"):
                 since = len(client.received)
@@ -179,3 +191,48 @@ async def test_where_a_class_has_no_chat_nobody_writes_and_clients_still_agree_o
         await client.send(f"<message id='poll' to='polls.{MEET}'><x xmlns='http://jitsi.org/jitmeet'/></message>")
         assert refusal(await client.wait_for(lambda s: s.get("id") == "poll")).condition == "forbidden"
         assert not [s for s in other.received if "Psst" in "".join(s.itertext())]
+
+
+OLM = '{"type":"olm","olm":{"type":"session-init","data":{"idKey":"a+/b","keys":[1,2],"more":{"n":5}}}}'
+NAMES = '{"type":"transcription-result","participant":{"name":"Eva Ek"}}'
+
+
+async def test_keys_are_exchanged_and_no_other_json_passes(rules: Script, room: str, enter: Connect) -> None:
+    async with enter(rules.person(room)) as client, enter(rules.person(room)) as other:
+        await client.join("aaaa0001")
+        await other.join("aaaa0002")
+        for said, passes in (
+            (OLM, True),
+            (OLM.replace('"olm":{', '"participant":{"name":"Eva Ek"},"olm":{'), True),
+            (NAMES, False),
+            (NAMES[:-1] + ',"type":"olm"}', True),  # which is all that passes then
+            (NAMES[:-1] + ',"__hash":["type","olm"]}', True),  # Prosody reads it so, a browser does not
+            (NAMES[:-1], False),
+            ("[]", False),
+            ("7", False),
+            ('["olm"]', False),
+            ("[" * 100_000, False),
+            ("", False),
+        ):
+            since = len(other.received)
+            text = said.replace('"', "&quot;")
+            message = f"<json-message xmlns='http://jitsi.org/jitmeet'>{text}</json-message><body>Hello</body>"
+            await client.send(f"<message to='{client.room_jid}/aaaa0002' type='chat'>{message}</message>")
+            await other.wait_for(lambda s: s.findtext(f"{CLIENT}body") == "Hello", since=since)
+            [got] = [s.findtext("{http://jitsi.org/jitmeet}json-message") for s in other.received[since:]]
+            assert (got is not None) is passes, said
+            assert "Eva" not in (got or "")
+            if said == OLM:
+                assert json.loads(got) == json.loads(OLM)
+
+
+@pytest.mark.parametrize("host", [f"auth.{MEET}", f"internal.auth.{MEET}", CONFERENCE, COMPONENT])
+async def test_stream_from_the_web_to_another_host_is_told_no_way_to_sign_in(
+    rules: Script, room: str, url: str, enter: Connect, host: str
+) -> None:
+    anna = rules.person(room)
+    async with open_stream(url, host, headers={"Host": MEET}, room=room, token=anna.token) as client:
+        await asyncio.wait_for(client.closed.wait(), 5)
+        assert not [tag for s in client.received for tag in s.iter() if tag.tag.endswith("}mechanism")]
+    async with enter(anna) as client:
+        await client.ping()

@@ -273,10 +273,14 @@ async def test_a_locked_person_is_seen_with_the_minutes_and_unlocked_with_a_butt
     assert not [form for form in page.forms if form.action.endswith("/unlock")]
 
 
-async def test_the_organiser_reads_that_the_meetings_sms_are_used_up(portal, organiser, meeting):
+async def test_the_organiser_reads_that_the_meetings_sms_are_used_up_and_sends_codes_again(portal, organiser, meeting):
     until = portal.world.clock.now + timedelta(days=1)
     await portal.world.store.run(lambda tx: tx.limits.put([("sms-meeting", meeting, meeting, until)]))
-    assert "This meeting has used up its codes by SMS" in (await organiser.get(f"/meetings/{meeting}")).text
+    page = await organiser.get(f"/meetings/{meeting}")
+    assert "This meeting has used up its codes by SMS" in page.text
+    page = await organiser.submit(f"/meetings/{meeting}/unlock")
+    assert "used up" not in page.text
+    assert not [form for form in page.forms if form.action.endswith("/unlock")]
 
 
 async def test_a_number_in_a_country_that_gets_no_codes_is_refused_at_its_field(portal, organiser, meeting):

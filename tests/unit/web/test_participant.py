@@ -153,6 +153,23 @@ async def test_after_a_second_code_the_room_page_gets_a_ticket_by_script_alone(p
     assert await (await anna.ask("GET", f"{link}/here")).raw.json() == {"people": []}
 
 
+async def test_the_room_page_asks_why_it_is_over_and_a_link_alone_is_told_nothing(portal, organiser, meeting, link):
+    anna = portal.browser()
+    await portal.enter(anna, link)
+    assert f'data-outside="{link}/outside"' in anna.page.html
+    await anna.ask("POST", f"{link}/ticket", X_CSRF_Token=anna.page.csrf, Accept="application/json")
+    await organiser.get(f"/meetings/{meeting}")
+    await organiser.submit(f"/meetings/{meeting}/end")
+    answer = await anna.ask("GET", f"{link}/outside", Accept="application/json")
+    assert await answer.raw.json() == {"reason": "not-open"}
+    told = []
+    for path in (link, "/i/wrong"):
+        refused = await portal.browser().ask("GET", f"{path}/outside", Accept="application/json")
+        told.append((refused.status, {**await refused.raw.json(), "request_id": ""}))
+    assert told[0] == told[1]
+    assert told[0][0] == 403
+
+
 async def test_reloading_the_room_page_does_not_ask_for_a_new_code(portal, link):
     anna = portal.browser()
     await portal.enter(anna, link)

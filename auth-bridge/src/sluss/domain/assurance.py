@@ -122,6 +122,17 @@ _ORGANISERS: dict[Method, Worth] = {
 STRONGER: dict[Method, Method] = {Method.SIGN_IN: Method.SIGN_IN_HIGH}
 """Where the first is accepted, so is the second, which is the same and more."""
 
+PREFERENCE = (
+    Method.PASSKEY,
+    Method.BANKID,
+    Method.SIGN_IN_HIGH,
+    Method.SIGN_IN,
+    Method.SMARTCARD,
+    Method.TOTP,
+    Method.SMS,
+)
+"""In which order they are offered: what is strong and easy first."""
+
 SINGLE_FACTORS = frozenset({"link", "password", "ldap", "pin", "email"})
 """What people may take for a method and is but one factor."""
 

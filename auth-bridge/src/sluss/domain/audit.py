@@ -39,6 +39,8 @@ class Action(StrEnum):
     PUT_OUT = "put-out"
     UNLOCKED = "unlocked"
     NOT_ME = "not-me"
+    ACCEPTED = "accepted"
+    DECLINED = "declined"
     CODE_ASKED_FOR = "code-asked-for"
     VERIFIED = "verified"
     TICKET_ISSUED = "ticket-issued"

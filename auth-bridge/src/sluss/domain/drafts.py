@@ -101,13 +101,10 @@ def parse_meeting(
     check_count(len(rows))
     people = tuple(participant(*row, region=region, suffix=f"-{i}", prefixes=prefixes) for i, row in rows)
     seen: set[str] = set()
-    names: list[str] = []
     for (index, _), person in zip(rows, people, strict=True):
         if person.email.casefold() in seen:
             raise InvalidInput(f"email-{index}", "This address is already in the list.")
         seen.add(person.email.casefold())
-        check_name(person, names, f"label-{index}")
-        names.append(person.shown_name)
     starts_at = _start(form.get("date", ""), form.get("time", ""), form.get("time_zone", ""))
     minutes = _minutes(form.get("minutes", ""))
     if starts_at + timedelta(minutes=minutes) <= now:
@@ -129,7 +126,7 @@ def parse_meeting(
 
 
 def check_name(person: ParticipantDraft, others: Iterable[str], field: str = "label") -> None:
-    """Raise `InvalidInput` if somebody else is shown under the same name."""
+    """Raise `InvalidInput` if one of the others, of whom the organiser is one, is shown under the same name."""
     if _alike(person.shown_name) in map(_alike, others):
         raise InvalidInput(field, "Two people have this name. Write what tells them apart, such as a department.")
 

@@ -57,7 +57,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The answer to `authenticate` and `admit`."""
+    """The answer to `authenticate` and `admit`. A refusal is made by `no`."""
 
     allow: bool
     session: str

@@ -89,7 +89,10 @@ SMS_MEETING = Limit("sms-meeting", 800, _DAY, LockKind.MEETING)
 # Wrong codes. Six digits: 60 guesses on the first day and 48 on each later one, in a million.
 TRIES_LINK = Limit("tries-link", 30, 15 * _HOUR, LockKind.TRIES)
 TRIES_LINK_ADDRESS = Limit("tries-link-address", 10, 5 * _HOUR, LockKind.TRIES)
-TRIES_BROWSER = Limit("tries-browser", 10, 50 * _MINUTE, LockKind.TRIES)  # a verified one, in place of the two above
+TRIES_BROWSER = Limit("tries-browser", 10, 50 * _MINUTE, LockKind.TRIES)  # a verified one, in place of all others
+# All links together. The first code typed for each one asked for is not held up by these: others' guesses lock nobody.
+TRIES_ADDRESS = Limit("tries-address", 200, 200 * _MINUTE)
+TRIES_ALL = Limit("tries-all", 1000, 500 * _MINUTE)
 
 # Signing in: wrong passwords, except where it says every one. A browser that has signed in before has its own limit.
 SIGN_IN_BROWSER = Limit("sign-in-browser", 10, 50 * _MINUTE)

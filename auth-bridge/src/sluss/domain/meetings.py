@@ -228,6 +228,8 @@ class InvitationView:
     """Whether a ticket can be had now, or when the organiser is there, without another verification."""
     waiting: bool
     """Whether that is when the organiser is there."""
+    methods: tuple[Method, ...]
+    """By what this person can verify to enter."""
     others: tuple[str, ...] = ()
     """Who else is invited, where the class shows it."""
 

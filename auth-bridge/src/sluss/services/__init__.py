@@ -8,6 +8,7 @@ from sluss.services.audit import AuditLog
 from sluss.services.health import Health
 from sluss.services.meetings import Meetings
 from sluss.services.organisers import Organisers
+from sluss.services.outside import Outside
 from sluss.services.participation import Participation
 from sluss.services.tickets import Tickets
 
@@ -21,6 +22,7 @@ class Services:
     participation: Participation
     tickets: Tickets
     admission: Admission
+    outside: Outside
     attendance: Attendance
     audit: AuditLog
     health: Health

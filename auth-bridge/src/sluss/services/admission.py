@@ -13,6 +13,7 @@ from sluss.domain.audit import NOBODY, SYSTEM, Action, Outcome
 from sluss.domain.errors import GateUnavailable, NotVerified, SlussError, Waiting
 from sluss.domain.gate import Change, Door, Entry, GateEvent, Occupant, OccupantKind, Refusal, Verdict
 from sluss.domain.meetings import Invitation, InvitationState, Meeting, PersonHere
+from sluss.domain.policy import SensitivityClass
 from sluss.keyring.tickets import BadTicketError, TicketExpiredError, TicketKeys
 from sluss.services import audit
 from sluss.services.common import Ground
@@ -52,7 +53,7 @@ class Admission:
             if isinstance(checked, Refusal):
                 return checked
             invitation, meeting = checked
-            if self._too_many_devices(tx, ticket, meeting, now):
+            if too_many_devices(tx, ticket, self._g.policy.of(meeting.sensitivity), now):
                 return Refusal.DEVICES
             network = coarse_origin(address) if self._g.policy.of(meeting.sensitivity).keeps_origin else ""
             if not tx.tickets.use(ticket.jti, session, now, network):
@@ -112,18 +113,12 @@ class Admission:
             return checked
         if _username(entry.occupant) != checked[0].username:
             return Refusal.NOT_KNOWN
-        if self._too_many_devices(tx, ticket, checked[1], now):
+        if too_many_devices(tx, ticket, self._g.policy.of(checked[1].sensitivity), now):
             return Refusal.DEVICES
         if ticket.admitted or entry.again:
             return Refusal.USED
         tx.tickets.admit(ticket.jti, now)
         return _yes(entry.session, checked[0], ticket)
-
-    def _too_many_devices(self, tx: Transaction, ticket: TicketRecord, meeting: Meeting, now: datetime) -> bool:
-        """Whether its bearer is on as many other devices as the class allows. A device is a browser: whoever comes back
-        in one, because the connection dropped and nobody has noticed yet, is not one more.
-        """
-        return tx.tickets.other_browsers(ticket, now - COMING) >= self._g.policy.of(meeting.sensitivity).devices
 
     async def _admit_focus(self, session: str, room: str) -> Verdict:
         """Jitsi's focus may be where a meeting is open. That it is the focus, Prosody has checked by its password."""
@@ -293,6 +288,13 @@ class Admission:
     def _refuse(self, session: str, reason: Refusal, where: str) -> Verdict:
         _log.info("refused", reason=reason.value, where=where, gate_session=session)
         return Verdict.no(session, reason)
+
+
+def too_many_devices(tx: Transaction, ticket: TicketRecord, rules: SensitivityClass, now: datetime) -> bool:
+    """Whether its bearer is on as many other devices as the class allows. A device is a browser: whoever comes back
+    in one, because the connection dropped and nobody has noticed yet, is not one more.
+    """
+    return tx.tickets.other_browsers(ticket, now - COMING) >= rules.devices
 
 
 def _yes(session: str, invitation: Invitation, ticket: TicketRecord) -> Verdict:

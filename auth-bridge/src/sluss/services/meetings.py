@@ -52,13 +52,20 @@ class Meetings:
         return self._g.policy.of(meeting.sensitivity)
 
     async def create(self, organiser: Organiser, draft: MeetingDraft) -> Meeting:
-        """Save a meeting and queue each participant's mail, in one transaction. Raises `InvalidInput`, `NotFound`."""
+        """Save a meeting and queue each participant's mail, in one transaction. Raises `InvalidInput`, `NotFound`.
+
+        An error about the draft's second participant names `label-1`.
+        """
         if organiser.auditor:
             raise NotFound("an auditor has no meetings")
         if draft.sensitivity not in self._g.policy.classes:
             raise InvalidInput("sensitivity", "Choose how sensitive the meeting is.")
         if draft.sensitivity not in {c.name for c in self.classes()}:
             raise InvalidInput("sensitivity", "No participant could verify for this class on this installation.")
+        names = [organiser.name]
+        for index, person in enumerate(draft.participants):
+            check_name(person, names, f"label-{index}")
+            names.append(person.shown_name)
         now = self._g.clock()
         meeting = Meeting(
             new_id(),
@@ -131,7 +138,7 @@ class Meetings:
             for other in others:
                 if other.state is InvitationState.LIVE and other.email.casefold() == person.email.casefold():
                     return InvalidInput("email", "This address is already in the list.")
-            check_name(person, [other.shown_name for other in others])
+            check_name(person, [organiser.name, *(other.shown_name for other in others)])
             self._invite(tx, meeting, person, now)
             return None
 
@@ -201,6 +208,19 @@ class Meetings:
         meeting_id = await self._g.store.run(work)
         _log.info("limits_undone", invitation=invitation_id, organiser=organiser.id)
         return meeting_id
+
+    async def unlock_meeting(self, organiser: Organiser, meeting_id: str) -> None:
+        """Let this meeting send codes again when it has used up its own. Raises `NotFound`."""
+
+        def work(tx: Transaction) -> Meeting | SlussError:
+            meeting = self._own(tx, organiser, meeting_id)
+            if isinstance(meeting, Meeting):
+                limits.undo(tx, [meeting.id])
+                self._record(tx, Action.UNLOCKED, meeting, None)
+            return meeting
+
+        await self._g.store.run(work)
+        _log.info("limits_undone", meeting=meeting_id, organiser=organiser.id)
 
     async def end(self, organiser: Organiser, meeting_id: str) -> None:
         """Close the meeting for all. Raises `NotFound`, `GateUnavailable`."""

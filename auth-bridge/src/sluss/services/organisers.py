@@ -14,6 +14,7 @@ from sluss.domain.errors import InvalidInput, NotFound, NotVerified, SignInRequi
 from sluss.domain.freshness import is_fresh
 from sluss.domain.gate import Role
 from sluss.domain.limits import (
+    DOOR_SESSION,
     ENROL_LINK,
     SECOND_ACCOUNT,
     SECOND_ACCOUNT_ADDRESS,
@@ -107,6 +108,20 @@ class Organisers:
         if record is None:
             raise NotFound(f"no organiser {email}")
         return record.organiser
+
+    async def unlock(self, email: str) -> None:
+        """Undo what holds up this organiser's signing in, by whomever it was used up. Raises `NotFound`."""
+        now, email_hash = self._g.clock(), self._email_hash(email)
+
+        def work(tx: Transaction) -> NotFound | None:
+            record = tx.organisers.by_email(email_hash)
+            if record is None:
+                return NotFound(f"no organiser {email}")
+            limits.undo(tx, [email_hash])
+            self._g.audit.record(tx, now, Action.UNLOCKED, actor=ADMIN, subject=audit.organiser(record.organiser.id))
+            return None
+
+        await self._g.store.run(work)
 
     async def enrolment(self, token: str, address: str = "") -> Enrolment:
         """What an enrolment link opens, as often as it is looked at. Raises `NotFound`, `TooManyTries`."""
@@ -246,11 +261,15 @@ class Organisers:
     ) -> list[limits.Use]:
         """What a failure uses: a known browser's own limit, or those of the account, from there and from anywhere."""
         if known:
-            return [limits.Use(browser, known)]
+            return [limits.Use(browser, known, email_hash)]
         return [
-            limits.Use(there, self._g.limit_key(email_hash, address=address)),
-            limits.Use(anywhere, email_hash),
+            limits.Use(there, self._g.limit_key(email_hash, address=address), email_hash),
+            limits.Use(anywhere, email_hash, email_hash),
         ]
+
+    def door_use(self, session: str, record: OrganiserRecord) -> limits.Use:
+        """What a wrong code at a meeting's door uses."""
+        return limits.Use(DOOR_SESSION, self._g.session_hash(session), self._email_hash(record.organiser.email))
 
     def _browser(self, email_hash: str) -> str:
         """What tells a browser that has signed in before. It opens nothing, but others' guesses do not lock it."""

@@ -13,7 +13,7 @@ import structlog
 
 from sluss.delivery import texts
 from sluss.delivery.worker import MAIL, NOTHING, SMS
-from sluss.domain.assurance import Method, Purpose, worth
+from sluss.domain.assurance import Method, Purpose
 from sluss.domain.audit import NOBODY, Action, Outcome
 from sluss.domain.errors import GateUnavailable, NotVerified, SlussError, TooManyTries, Waiting
 from sluss.domain.freshness import is_fresh
@@ -27,6 +27,8 @@ from sluss.domain.limits import (
     CODES_LINK_ADDRESS,
     SMS_MEETING,
     SMS_NUMBER,
+    TRIES_ADDRESS,
+    TRIES_ALL,
     TRIES_BROWSER,
     TRIES_LINK,
     TRIES_LINK_ADDRESS,
@@ -34,24 +36,26 @@ from sluss.domain.limits import (
 from sluss.domain.meetings import Answer, Invitation, InvitationState, InvitationView, Meeting
 from sluss.factors import sms
 from sluss.services import audit, limits
-from sluss.services.common import Ground, new_id
+from sluss.services.common import Ground
 from sluss.services.expel import expel
 from sluss.services.meetings import close, sms_day_opens
 from sluss.services.tickets import ticket_basis
-from sluss.services.verification import accept
+from sluss.services.verification import Verifications, live
 from sluss.store.database import Transaction
-from sluss.store.proof import Verification
+from sluss.store.proof import Challenge, Verification
 
 _NOBODY = "nobody"
+_ANSWERED = {Answer.ACCEPTED: Action.ACCEPTED, Answer.DECLINED: Action.DECLINED}
 _log = structlog.get_logger()
 
 
 class Participation:
     """The verbs of a participant."""
 
-    def __init__(self, ground: Ground, door: Callable[[], Door]) -> None:
+    def __init__(self, ground: Ground, door: Callable[[], Door], verifications: Verifications) -> None:
         self._g = ground
         self._door = door
+        self._verifications = verifications
 
     async def look(self, link: str, session: str) -> InvitationView | None:
         """The invitation, if this browser was verified for it; None for every other link, alike."""
@@ -66,6 +70,11 @@ class Participation:
             return replace(view, others=tuple(one.shown_name for one in others))
 
         return await self._g.store.run(work)
+
+    async def methods(self, link: str) -> tuple[Method, ...]:
+        """By what the neutral page offers to show the invitation, for every link there is and is not."""
+        link_hash = self._g.link_hash(link)
+        return await self._g.store.run(lambda tx: self._verifications.offered(tx, link_hash, Purpose.VIEW))
 
     async def send_code(self, link: str, session: str, purpose: Purpose, locale: str, address: str) -> None:
         """Send a code by SMS to the invited person's phone, if there is one. Raises `TooManyTries` only."""
@@ -107,67 +116,43 @@ class Participation:
 
     async def verify(self, link: str, session: str, purpose: Purpose, code: str, address: str) -> None:
         """Complete a verification with the code. Raises `NotVerified` for every reason, `TooManyTries`."""
-        now = self._g.clock()
-        link_hash, session_hash = self._g.link_hash(link), self._g.session_hash(session)
-        key = (link_hash, session_hash, purpose)
+        asked = self._verifications.asked(link, session, purpose, Method.SMS, address)
+        key = (asked.link_hash, asked.session_hash, purpose)
         typed = "".join(code.split())
 
-        def work(tx: Transaction) -> Verification | SlussError:
-            known = tx.verifications.any_of(link_hash, session_hash)
-            tries = self._tries(link_hash, session_hash, address, known=known)
-            if refusal := limits.refusal(tx, tries, now):
-                return refusal
-            challenge = tx.challenges.get(key)
-            if challenge is None or not is_fresh(challenge.created_at, now, sms.LIFETIME):
-                return NotVerified("no code, or too old")
-            if challenge.tries >= sms.MAX_TRIES:
-                return NotVerified("too many tries with this code")
-            tx.challenges.count_try(key)
-            if not self._g.hasher.matches(challenge.code_hash, "sms-code", link_hash, session_hash, purpose, typed):
-                limits.take(tx, tries, now)
-                return NotVerified("wrong code")
-            invitation, meeting = self._live(tx, link_hash)
-            if invitation is None or meeting is None or challenge.subject != self._phone(invitation):
+        def prove(tx: Transaction, invitation: Invitation | None) -> str | SlussError:
+            challenge = self._answered(tx, key, typed, address, asked.at)
+            if isinstance(challenge, SlussError):
+                return challenge
+            if invitation is None or challenge.subject != self._phone(invitation):
                 return NotVerified("nobody to verify")
-            verification = Verification(new_id(), invitation.id, Method.SMS, challenge.subject, now)
-            refused = accept(tx, verification, session_hash, purpose, self._g.policy.of(meeting.sensitivity))
-            if refused is None:
-                tx.challenges.remove(key)
-            return refused or verification
+            tx.challenges.remove(key)
+            return challenge.subject
 
-        origin = self._g.origin(address)
+        await self._verifications.verify(asked, prove)
 
-        def recorded(tx: Transaction) -> str | SlussError:
-            done = work(tx)
-            whose = audit.invitation(tx.invitations.id_of(link_hash))
-            refused = isinstance(done, SlussError)
-            self._g.audit.record(
-                tx,
-                now,
-                Action.VERIFIED,
-                _outcome(done),
-                actor=NOBODY if refused else whose,
-                subject=whose,
-                assurance="" if refused else worth(Method.SMS).acr,
-                purpose=purpose,
-                method=Method.SMS,
-                origin=origin,
-                reason=str(done) if refused else "",
-            )
-            return done if isinstance(done, SlussError) else done.id
-
-        try:
-            verification_id = await self._g.store.run(recorded)
-        except (NotVerified, TooManyTries) as error:
-            _log.info("not_verified", purpose=purpose.value, reason=str(error), origin=origin)
-            raise
-        _log.info(
-            "verified",
-            purpose=purpose.value,
-            method=Method.SMS.value,
-            verification=verification_id,
-            origin=origin,
-        )
+    def _answered(
+        self, tx: Transaction, key: tuple[str, str, Purpose], typed: str, address: str, now: datetime
+    ) -> Challenge | SlussError:
+        """The challenge to which the code is the answer, or the refusal. A try is counted, a wrong one limited."""
+        link_hash, session_hash, _ = key
+        known = tx.verifications.any_of(link_hash, session_hash)
+        challenge = tx.challenges.get(key)
+        own, shared = self._tries(link_hash, session_hash, address, known=known)
+        first = challenge is None or not challenge.tries
+        if refusal := limits.refusal(tx, own if first else own + shared, now):
+            return refusal
+        if challenge is None or not is_fresh(challenge.created_at, now, sms.LIFETIME):
+            return NotVerified("no code, or too old")
+        if challenge.tries >= sms.MAX_TRIES:
+            return NotVerified("too many tries with this code")
+        tx.challenges.count_try(key)
+        if self._g.hasher.matches(challenge.code_hash, "sms-code", *key, typed):
+            return challenge
+        limits.take(tx, own, now)
+        if shared:
+            limits.spend(tx, shared, now)
+        return NotVerified("wrong code")
 
     async def answer(self, link: str, session: str, answer: Answer) -> None:
         """Accept or decline. Raises `NotVerified`."""
@@ -177,6 +162,8 @@ class Participation:
             if (view := self.look_in(tx, link, session, now)) is None:
                 return NotVerified("not verified to see this")
             tx.invitations.set_answer(view.invitation.id, answer)
+            who = audit.invitation(view.invitation.id)
+            self._g.audit.record(tx, now, _ANSWERED[answer], actor=who, subject=who, meeting=view.meeting.id)
             return None
 
         await self._g.store.run(work)
@@ -227,14 +214,15 @@ class Participation:
         basis = ticket_basis(tx, invitation, meeting, self._g.session_hash(session), now, policy=self._g.policy)
         waiting = isinstance(basis, Waiting)
         may_enter = waiting or not isinstance(basis, SlussError)
-        return InvitationView(invitation, meeting, organiser.name, meeting.is_open(now), may_enter, waiting)
+        methods = self._verifications.offered(tx, self._g.link_hash(link), Purpose.JOIN)
+        return InvitationView(invitation, meeting, organiser.name, meeting.is_open(now), may_enter, waiting, methods)
 
     def _verified(self, tx: Transaction, link: str, session: str, now: datetime) -> tuple[Invitation, Meeting] | None:
         """The live invitation behind a link that this browser may see, because of a verification for either purpose."""
         link_hash, session_hash = self._g.link_hash(link), self._g.session_hash(session)
         if not tx.verifications.any_of(link_hash, session_hash):
             return None
-        invitation, meeting = self._live(tx, link_hash)
+        invitation, meeting = live(tx, link_hash)
         if invitation is None or meeting is None:
             return None
         view = self._g.policy.of(meeting.sensitivity).view
@@ -253,18 +241,9 @@ class Participation:
         """A code proves who has the phone; whose phone that is, the invitation says, and may say otherwise now."""
         return verification.method is not Method.SMS or verification.subject == self._phone(invitation)
 
-    @staticmethod
-    def _live(tx: Transaction, link_hash: str) -> tuple[Invitation | None, Meeting | None]:
-        """The live invitation with its meeting; (None, None) for every other link."""
-        invitation = tx.invitations.by_link(link_hash)
-        meeting = tx.meetings.get(invitation.meeting_id if invitation else "")  # asked either way: it takes time
-        if invitation is None or meeting is None or invitation.state is not InvitationState.LIVE:
-            return None, None
-        return invitation, meeting
-
     def _accepting(self, tx: Transaction, link_hash: str, purpose: Purpose) -> tuple[Invitation | None, Meeting | None]:
         """The same if its class accepts SMS for this purpose."""
-        invitation, meeting = self._live(tx, link_hash)
+        invitation, meeting = live(tx, link_hash)
         if meeting is None or not self._g.policy.of(meeting.sensitivity).requirement(purpose).accepts(Method.SMS):
             return None, None
         return invitation, meeting
@@ -285,14 +264,16 @@ class Participation:
             limits.Use(CODES_ALL, ""),
         ]
 
-    def _tries(self, link_hash: str, session_hash: str, address: str, *, known: bool) -> list[limits.Use]:
-        """What a wrong code uses."""
+    def _tries(
+        self, link_hash: str, session_hash: str, address: str, *, known: bool
+    ) -> tuple[list[limits.Use], list[limits.Use]]:
+        """What a wrong code uses: of this link alone, and together with all others."""
         if known:
-            return [limits.Use(TRIES_BROWSER, self._g.limit_key(link_hash, session_hash), link_hash)]
+            return [limits.Use(TRIES_BROWSER, self._g.limit_key(link_hash, session_hash), link_hash)], []
         return [
             limits.Use(TRIES_LINK, link_hash, link_hash),
             limits.Use(TRIES_LINK_ADDRESS, self._g.limit_key(link_hash, address=address), link_hash),
-        ]
+        ], [limits.Use(TRIES_ADDRESS, self._g.limit_key(address=address)), limits.Use(TRIES_ALL, "")]
 
     def _withheld(
         self,
@@ -329,9 +310,3 @@ class Participation:
 
     def _code_hash(self, link_hash: str, session_hash: str, purpose: Purpose, code: str) -> str:
         return self._g.hasher.digest("sms-code", link_hash, session_hash, purpose, code)
-
-
-def _outcome(done: Verification | SlussError) -> Outcome:
-    if isinstance(done, TooManyTries):
-        return Outcome.LOCKED
-    return Outcome.REFUSED if isinstance(done, SlussError) else Outcome.DONE

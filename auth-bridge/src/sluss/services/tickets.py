@@ -10,11 +10,10 @@ from sluss.domain.audit import Action, Outcome
 from sluss.domain.errors import NotFound, NotOpen, NotVerified, SlussError, TooManyTries, Waiting
 from sluss.domain.freshness import is_fresh
 from sluss.domain.gate import Role
-from sluss.domain.limits import DOOR_SESSION
 from sluss.domain.meetings import Invitation, InvitationState, Meeting, Ticket
 from sluss.domain.policy import WAITING_ALIVE, WAITING_HEARD, Features, Policy, SensitivityClass
 from sluss.keyring.tickets import TicketKeys
-from sluss.services import audit, limits
+from sluss.services import audit
 from sluss.services.common import Ground, new_id
 from sluss.services.organisers import Organisers
 from sluss.store.access import OrganiserRecord
@@ -66,7 +65,7 @@ class Tickets:
         now, jti = self._g.clock(), new_id()
 
         def work(tx: Transaction) -> tuple[Invitation, Meeting, Verification] | SlussError:
-            own = self._own(tx, session, meeting_id, now)
+            own = self.own(tx, session, meeting_id, now)
             return own if isinstance(own, SlussError) else self._issue(tx, own[1], session, jti, now)
 
         return self._sign(*await self._g.store.run(work), jti, now)
@@ -79,11 +78,11 @@ class Tickets:
         now = self._g.clock()
 
         def work(tx: Transaction) -> SlussError | None:
-            own = self._own(tx, session, meeting_id, now)
+            own = self.own(tx, session, meeting_id, now)
             if isinstance(own, SlussError):
                 return own
             record, invitation = own
-            door = limits.Use(DOOR_SESSION, self._g.session_hash(session))
+            door = self._organisers.door_use(session, record)
             refusal = self._organisers.prove(tx, record, code, now, [door], recovery=False)
             outcome = Outcome.LOCKED if isinstance(refusal, TooManyTries) else Outcome.REFUSED
             self._g.audit.record(
@@ -121,7 +120,7 @@ class Tickets:
         now = self._g.clock()
 
         def work(tx: Transaction) -> bool | SlussError:
-            own = self._own(tx, session, meeting_id, now)
+            own = self.own(tx, session, meeting_id, now)
             if isinstance(own, SlussError):
                 return own
             meeting = tx.meetings.get(meeting_id)
@@ -132,9 +131,10 @@ class Tickets:
 
         return await self._g.store.run(work)
 
-    def _own(
+    def own(
         self, tx: Transaction, session: str, meeting_id: str, now: datetime
     ) -> tuple[OrganiserRecord, Invitation] | SlussError:
+        """The organiser signed in here and their own invitation, if the meeting is theirs."""
         record = self._organisers.signed_in(tx, session, now)
         if isinstance(record, SlussError):
             return record

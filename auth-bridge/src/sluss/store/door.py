@@ -122,6 +122,17 @@ class TicketRepository:
         wanted = {"invitation": ticket.invitation_id, "mine": ticket.verification_id, "since": seconds(since)}
         return self._c.execute(_OTHER_BROWSERS, wanted).scalar_one()
 
+    def newest(self, invitation_id: str, session_hash: str) -> tuple[TicketRecord, datetime] | None:
+        """The one that this browser was given last, and when."""
+        query = (
+            _TICKETS.where(tickets.c.invitation_id == invitation_id, verifications.c.session_hash == session_hash)
+            .order_by(tickets.c.issued_at.desc(), tickets.c.dead)
+            .limit(1)
+        )
+        row = self._c.execute(query).one_or_none()
+        record = self._ticket(row)
+        return (record, instant(row.issued_at)) if row and record else None
+
     def issued(self, verification_id: str) -> int:
         """How many tickets a verification has brought."""
         return self._c.execute(

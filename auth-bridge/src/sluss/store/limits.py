@@ -30,7 +30,8 @@ class LimitRepository:
         statement = upsert(limits)
         self._c.execute(
             statement.on_conflict_do_update(
-                index_elements=list(limits.primary_key.columns), set_={"free_at": statement.excluded.free_at}
+                index_elements=list(limits.primary_key.columns),
+                set_={"free_at": statement.excluded.free_at, "owner": statement.excluded.owner},
             ),
             [{"what": w, "key": k, "owner": o, "free_at": (at - _EPOCH) // _MILLISECOND} for w, k, o, at in rows],
         )

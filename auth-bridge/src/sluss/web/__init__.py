@@ -61,6 +61,7 @@ def routes() -> list[web.AbstractRouteDef]:
         web.get(f"{link}/room", room.participant_room, name="room"),
         web.post(f"{link}/ticket", room.participant_ticket, name="ticket"),
         web.get(f"{link}/here", room.participant_here, name="here"),
+        web.get(f"{link}/outside", room.participant_outside, name="outside"),
         # The organiser's
         web.get("/enrol/{token}", organiser.enrol_form, name="enrol"),
         web.post("/enrol/{token}", organiser.enrol, name="enrol"),
@@ -75,6 +76,7 @@ def routes() -> list[web.AbstractRouteDef]:
         web.post("/meetings/new", organiser.new_meeting, name="new_meeting"),
         web.get(meeting, organiser.meeting, name="meeting"),
         web.post(f"{meeting}/participants", organiser.invite, name="invite"),
+        web.post(f"{meeting}/unlock", organiser.unlock_meeting, name="unlock_meeting"),
         web.post(f"{meeting}/end", organiser.end, name="end"),
         web.get(f"{meeting}/verify", organiser.verify_form, name="organiser_verify"),
         web.post(f"{meeting}/verify", organiser.verify, name="organiser_verify"),
@@ -85,6 +87,7 @@ def routes() -> list[web.AbstractRouteDef]:
         web.get(f"{meeting}/room", room.organiser_room, name="organiser_room"),
         web.post(f"{meeting}/ticket", room.organiser_ticket, name="organiser_ticket"),
         web.get(f"{meeting}/here", room.organiser_here, name="organiser_here"),
+        web.get(f"{meeting}/outside", room.organiser_outside, name="organiser_outside"),
         web.post(f"{invitation}/resend", organiser.resend, name="resend"),
         web.post(f"{invitation}/withdraw", organiser.withdraw, name="withdraw"),
         web.post(f"{invitation}/unlock", organiser.unlock, name="unlock"),

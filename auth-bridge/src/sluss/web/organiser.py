@@ -151,7 +151,7 @@ async def new_meeting(request: web.Request) -> web.StreamResponse:
     """POST /meetings/new: save the meeting and send the invitations, or show what to mend."""
     form = await read_form(request)
     columns = (form.getall(f"participant_{name}", []) for name in PARTICIPANT_FIELDS)
-    people = list(zip_longest(*columns, fillvalue=""))
+    people = [row for row in zip_longest(*columns, fillvalue="") if any(row)]
     try:
         settings, now = request.app[SETTINGS], request.app[CLOCK]()
         draft = drafts.parse_meeting(
@@ -210,6 +210,7 @@ def _status(view: MeetingView, now: datetime) -> dict[str, Any]:
         "waiting": {p.invitation_id for p in view.waiting},
         "states": InvitationState,
         "lock_texts": LOCK_TEXTS,
+        "lock_kinds": LockKind,
         "now": now,
         "over": view.meeting.ended_at is not None or now >= view.meeting.closes_at,
     }
@@ -250,6 +251,13 @@ async def unlock(request: web.Request) -> web.StreamResponse:
     """POST /invitations/<id>/unlock: undo the limits that hold this person up."""
     change = request.app[SERVICES].meetings.unlock
     return _changed(request, await change(request[ORGANISER], request.match_info["invitation"]))
+
+
+async def unlock_meeting(request: web.Request) -> web.StreamResponse:
+    """POST /meetings/<id>/unlock: let the meeting send codes again."""
+    meeting_id = request.match_info["meeting"]
+    await request.app[SERVICES].meetings.unlock_meeting(request[ORGANISER], meeting_id)
+    return _changed(request, meeting_id)
 
 
 def _changed(request: web.Request, meeting_id: str) -> web.StreamResponse:

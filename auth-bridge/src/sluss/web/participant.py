@@ -29,7 +29,8 @@ async def show(request: web.Request) -> web.StreamResponse:
     """GET /i/<link>: the invitation to whoever has verified in this browser, the neutral page to all others."""
     view = await request.app[SERVICES].participation.look(_link(request), request[SESSION])
     if view is None:
-        return render(request, "link.html", base=link_path(request))
+        methods = await request.app[SERVICES].participation.methods(_link(request))
+        return render(request, "link.html", base=link_path(request), methods=methods)
     return render(request, "invitation.html", base=link_path(request), view=view)
 
 

@@ -87,7 +87,6 @@ def _room_page(
         meeting_id=meeting_id,
         features=asdict(request.app[SERVICES].meetings.class_of(meeting).features),
         jitsi=settings.jitsi,
-        meet_origin=settings.meet_origin,
         websocket=settings.meet_origin.replace("https:", "wss:", 1) + "/xmpp-websocket",
         script_texts={k: words.gettext(v) for k, v in SCRIPT_TEXTS.items()} | refusals | roles | methods,
     )
@@ -135,6 +134,18 @@ async def organiser_here(request: web.Request) -> web.StreamResponse:
     words = texts(request)
     people = [_person(p, words) | {"invitation": p.invitation_id} for p in view.here]
     return web.json_response({"people": people, "waiting": _waiting(view.waiting, words)})
+
+
+async def participant_outside(request: web.Request) -> web.StreamResponse:
+    """GET /i/<link>/outside: why this browser is not in the meeting, to whoever had a ticket in it."""
+    outside = request.app[SERVICES].outside
+    return web.json_response({"reason": await outside.participant(request.match_info["link"], request[SESSION])})
+
+
+async def organiser_outside(request: web.Request) -> web.StreamResponse:
+    """GET /meetings/<id>/outside: the same to the meeting's own organiser."""
+    outside = request.app[SERVICES].outside
+    return web.json_response({"reason": await outside.organiser(request[SESSION], request.match_info["meeting"])})
 
 
 def _waiting(people: Sequence[PersonWaiting], words: Texts) -> list[dict[str, str]]:

@@ -55,6 +55,7 @@ PUBLIC = frozenset(
         "room",
         "ticket",
         "here",
+        "outside",
     }
 )
 """Routes that need no signed-in organiser. Every other route is private."""
@@ -196,15 +197,14 @@ MIDDLEWARES: tuple[Middleware, ...] = (request_id, error_page, trusted_proxy, se
 
 
 def content_security_policy(settings: PortalSettings, *, room: bool) -> str:
-    """The policy of a page. Only the room page reaches the meeting's origin, and only for what it uses there."""
-    script, connect, frame = "'self'", "'self'", "'none'"
+    """The policy of a page. Only the room page reaches the meeting's origin, for what it uses there: never a script."""
+    connect, frame = "'self'", "'none'"
     if room and settings.jitsi:
-        script += f" {settings.meet_origin}"
         frame = settings.meet_origin
     elif room:
         connect += f" {settings.meet_origin.replace('https:', 'wss:', 1)}"
     return (
-        f"default-src 'none'; script-src {script}; style-src 'self'; img-src 'self' data:; connect-src {connect}; "
+        f"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src {connect}; "
         f"frame-src {frame}; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
     )
 

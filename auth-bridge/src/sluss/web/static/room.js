@@ -2,7 +2,7 @@
 import { Room } from "/static/xmpp.js";
 
 const page = document.getElementById("room");
-const { ticket: ticketUrl, here: hereUrl, verify, csrf, websocket } = page.dataset;
+const { ticket: ticketUrl, here: hereUrl, outside: outsideUrl, verify, csrf, websocket } = page.dataset;
 const jitsi = page.dataset.jitsi === "true";
 const organiser = page.dataset.organiser === "true";
 const texts = JSON.parse(page.dataset.texts);
@@ -200,28 +200,33 @@ function enterJitsi(ticket) {
     out(kind, reason);
     api.dispose();
   };
+  let entered = false;
   room = { leave: () => (api.executeCommand("hangup"), close("left")) };
   api.on("videoConferenceJoined", () => {
+    entered = true;
     inside();
     if (features.end_to_end_encryption === "required") api.executeCommand("toggleE2EE", true);
   });
-  api.on("videoConferenceLeft", () => whyOut(close));
-  api.on("readyToClose", () => close("left"));
+  api.on("videoConferenceLeft", () => whyOut(close, "left"));
+  api.on("readyToClose", () => whyOut(close, "left"));
   // Shown here in plain words, instead of Jitsi's own question for a user name and password.
   api.on("errorOccurred", ({ error }) => {
-    if (error?.isFatal || /^(connection|conference)\./.test(error?.name ?? "")) close("refused");
+    if (error?.isFatal || /^(connection|conference)\./.test(error?.name ?? "")) whyOut(close, entered ? "lost" : "refused");
   });
-  api.on("passwordRequired", () => close("refused"));
+  api.on("passwordRequired", () => whyOut(close, entered ? "lost" : "refused"));
   poll();
 }
 
-// Jitsi says only that we are out. Whoever was put out may no longer ask who is here.
-async function whyOut(close) {
+// Jitsi says only that we are out. The bridge knows why; whoever was put out it no longer knows.
+async function whyOut(close, kind) {
   try {
-    await ask(hereUrl);
-    close("left");
+    const { reason } = await ask(outsideUrl);
+    if (reason === "not-open") close("ended");
+    else close(kind, kind === "refused" ? reason : "");
   } catch (error) {
-    close(error.status === undefined ? "lost" : "put-out");
+    if (error.status === 401) return location.replace(verify);
+    if (error.status === 403) close("put-out");
+    else close(kind === "left" ? "lost" : kind, kind === "refused" ? "unavailable" : "");
   }
 }
 

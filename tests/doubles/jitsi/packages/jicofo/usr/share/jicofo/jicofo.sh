@@ -4,4 +4,4 @@ case "$JAVA_SYS_PROPS" in *-Dconfig.file=*) ;; *) JAVA_SYS_PROPS="$JAVA_SYS_PROP
 conf=${JAVA_SYS_PROPS#*-Dconfig.file=}
 exec <"${conf%% *}" >>/var/log/jitsi/jicofo.log 2>&1 || exit 2
 echo "double of jicofo reads ${conf%% *}"
-exec sleep infinity
+exec python3 /usr/share/jicofo/double.py "${conf%% *}"

@@ -3,4 +3,4 @@
 conf=${JAVA_SYS_PROPS#*-Dconfig.file=}
 exec <"${conf%% *}" >>/var/log/jitsi/jvb.log 2>&1 || exit 2
 echo "double of the videobridge reads ${conf%% *}: $(grep -o 'addresses *= *\[.*\]')"
-exec sleep infinity
+exec python3 /usr/share/jitsi-videobridge/double.py "${conf%% *}"
