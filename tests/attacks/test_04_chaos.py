@@ -1,7 +1,7 @@
 """Invariant 4: parts are killed, frozen and restarted at random moments while people come and go and others try to.
 
-`SLUSS_CHAOS_SECONDS=600 SLUSS_CHAOS_SEED=7 ./sluss test tests/attacks/test_04_chaos.py` is the long run. A seed gives
-the same faults for the same time in the same order, and the same stays; what they meet with is up to the machine.
+`SLUSS_CHAOS_SECONDS=600 SLUSS_CHAOS_SEED=7 ./sluss test -s tests/attacks/test_04_chaos.py` is the long run. A seed
+gives the same faults for the same time in the same order, and the same stays; what they meet with is up to the machine.
 """
 
 from __future__ import annotations
