@@ -105,9 +105,14 @@ local function allowed(session, stanza)
 	return host == moderation and stanza.name == "message" and (about == nil or about == room.."@"..conference);
 end
 
--- A stream from the web to any other host, such as that of Jitsi's service accounts, ends before it is told how to sign in there
+-- A stream from the web to any other host, such as that of Jitsi's service accounts, ends before it is told how to sign in
+-- there, and without being heard
 local function only_to_this_host(event)
 	local session = event.session;
+	add_filter(session, "stanzas/in", function (stanza)
+		if session.host == module.host then return stanza; end
+		session:close("host-unknown");
+	end);
 	add_filter(session, "stanzas/out", function (stanza)
 		if stanza.name ~= "stream:features" or session.host == module.host then return stanza; end
 		module:add_timer(0, function () session:close("host-unknown"); end);
