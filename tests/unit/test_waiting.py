@@ -284,7 +284,9 @@ async def test_nobody_is_shown_under_the_name_of_another_or_of_the_organiser(wor
     later, before = (second, [first]) if where == "label-1" else (first, [])
     await made_with(world, *before)
     with pytest.raises(InvalidInput) as refused:
-        await world.services.meetings.invite(world.who, world.held.id, participant(*later, region="SE"))
+        await world.services.meetings.invite(
+            world.who, world.held.id, participant(*later, region="SE", today=world.clock.now.date())
+        )
     assert refused.value.field == "label"
 
 
