@@ -16,6 +16,7 @@ import ssl
 import uuid
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from pathlib import Path
 
 from aiohttp import web
 
@@ -77,10 +78,12 @@ class Order:
 
 
 class BankIdDouble:
-    """The service. `story` is that of the next orders, `on_auth` what it answers instead of an order."""
+    """The service. `story` is that of orders, `on_auth` what it answers instead of one."""
 
     def __init__(self) -> None:
         self.story: list[dict] = [WAITS]
+        self.stories: list[list[dict]] = []
+        """Those of the next orders, before it is `story`'s turn."""
         self.on_auth: dict | None = None
         self.hold: asyncio.Event | None = None
         """While it is not set, nobody gets an answer."""
@@ -123,7 +126,7 @@ class BankIdDouble:
             return refused(400, "invalidParameters")
         if self.on_auth:
             return self.on_auth
-        order = Order(body, list(self.story))
+        order = Order(body, list(self.stories.pop(0) if self.stories else self.story))
         self.orders.append(order)
         return {
             "orderRef": order.ref,
@@ -168,14 +171,14 @@ def tls(certificate: str, key: str, clients: str) -> ssl.SSLContext:
 
 
 def main() -> None:
-    """Serve on a host: `double.py PORT CERTIFICATE KEY CLIENTS STORY`, the story as JSON of each order in turn."""
+    """Serve on a host: `double.py PORT CERTIFICATE KEY CLIENTS STORIES`, the last a JSON file: one of each order in turn."""
     parser = argparse.ArgumentParser()
     parser.add_argument("port", type=int)
-    for name in ("certificate", "key", "clients", "story"):
+    for name in ("certificate", "key", "clients", "stories"):
         parser.add_argument(name)
     told = parser.parse_args()
     double = BankIdDouble()
-    double.story = json.loads(told.story)
+    double.stories = json.loads(Path(told.stories).read_text("utf-8"))
     context = tls(told.certificate, told.key, told.clients)
     web.run_app(double.application(), host="127.0.0.1", port=told.port, ssl_context=context, print=None)
 
