@@ -19,6 +19,8 @@ ANNA_SIGNS = [WAITS, WAITS, SIGNS, complete("198112289874", "Anna Maria", "Lindb
 BO_SIGNS = [WAITS, SIGNS, complete("195001182046", "Bo", "Ek")]
 CANCELS = [WAITS, failed("userCancel")]
 UNIT = "bankid-double"
+SIGNING = 20_000
+"""Milliseconds: a page asks every two seconds how it goes."""
 
 
 @pytest.fixture
@@ -77,16 +79,16 @@ def test_bankid_opens_the_invitation_and_the_meeting_in_both_languages(bankid, h
     expect(anna.get_by_role("link", name="Open BankID on this device")).to_have_attribute(
         "href", re.compile(r"\?autostarttoken=[0-9a-f-]{36}&redirect=null$")
     )
-    expect(anna.get_by_role("heading", name="Fusion")).to_be_visible()
+    expect(anna.get_by_role("heading", name="Fusion")).to_be_visible(timeout=SIGNING)
     use_bankid(anna, "Use BankID")
-    expect(anna.locator("#status")).to_have_text("You are in the meeting.")
+    expect(anna.locator("#status")).to_have_text("You are in the meeting.", timeout=SIGNING)
 
     # Another person with her link, and one who thinks better of it.
     bo = people.come(PHONE)
     bo.goto(link)
     for said in ("This BankID was not accepted for this link.", "Action cancelled."):
         use_bankid(bo, "BankID")
-        expect(bo.locator("#status")).to_contain_text(said)
+        expect(bo.locator("#status")).to_contain_text(said, timeout=SIGNING)
         expect(bo.locator("#qr")).to_be_hidden()
         assert "Fusion" not in bo.content()
     picture(bo, "12-bankid-cancelled")
@@ -95,10 +97,11 @@ def test_bankid_opens_the_invitation_and_the_meeting_in_both_languages(bankid, h
     desk.goto(link)
     use_bankid(desk, "Använd BankID")
     expect(desk.locator("#status")).to_have_text("Starta BankID-appen.")
-    expect(desk.locator("#status")).to_have_text("Skriv in din säkerhetskod i BankID-appen och välj Identifiera.")
-    expect(desk.get_by_role("heading", name="Fusion")).to_be_visible()
+    signs = "Skriv in din säkerhetskod i BankID-appen och välj Identifiera."
+    expect(desk.locator("#status")).to_have_text(signs, timeout=SIGNING)
+    expect(desk.get_by_role("heading", name="Fusion")).to_be_visible(timeout=SIGNING)
     use_bankid(desk, "Använd BankID")
-    expect(desk.locator("#status")).to_have_attribute("data-kind", "inside")
+    expect(desk.locator("#status")).to_have_attribute("data-kind", "inside", timeout=SIGNING)
 
     logged = host.run("journalctl -u sluss-bridge -o cat").stdout
     assert "bankid_started" in logged

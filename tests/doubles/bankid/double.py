@@ -171,7 +171,7 @@ def tls(certificate: str, key: str, clients: str) -> ssl.SSLContext:
 
 
 def main() -> None:
-    """Serve on a host: `double.py PORT CERTIFICATE KEY CLIENTS STORIES`, the last a JSON file: one of each order in turn."""
+    """Serve on a host: `double.py PORT CERTIFICATE KEY CLIENTS STORIES`. The last is a JSON file, a story an order."""
     parser = argparse.ArgumentParser()
     parser.add_argument("port", type=int)
     for name in ("certificate", "key", "clients", "stories"):

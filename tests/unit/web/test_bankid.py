@@ -157,6 +157,7 @@ async def test_app_leads_back_to_the_browser_that_began_and_shows_another_one_no
     assert bank.link not in other.html
     bank.double.last.story = [ANNA_SIGNS]
     assert (await collect(bank, anna, at))["state"] == "complete"
+    assert "Budget" in (await anna.get(path)).text, "the window that comes back later shows it too"
 
 
 @pytest.mark.parametrize(

@@ -89,8 +89,17 @@ def _path(link: str, purpose: Purpose) -> str:
     return f"/i/{quote(link, safe='')}{'/join' if purpose is Purpose.JOIN else ''}/bankid"
 
 
+def _onward(link: str, purpose: Purpose) -> str:
+    """Where whoever is verified goes."""
+    return f"/i/{quote(link, safe='')}{'/room' if purpose is Purpose.JOIN else ''}"
+
+
 async def page(request: web.Request) -> web.StreamResponse:
     """GET /i/<link>/bankid: how the order of this browser goes, or a button that starts one. Starts none."""
+    which = _which(request)
+    progress = _orders(request).progress(*which)
+    if progress is not None and progress.state is State.COMPLETE:  # another window of this browser was quicker
+        raise web.HTTPSeeOther(_onward(which[0], which[2]))
     return _page(request)
 
 
@@ -150,13 +159,12 @@ async def collect(request: web.Request) -> web.StreamResponse:
     """POST /i/<link>/bankid/collect: how it goes now, for the page's script; `?here` if it has opened the app."""
     which = _which(request)
     progress = await _orders(request).collect(*which, request[ADDRESS])
-    onward = f"/i/{quote(which[0], safe='')}{'/room' if which[2] is Purpose.JOIN else ''}"
     return web.json_response(
         {
             "state": progress.state.value,
             "started": progress.hint not in ("outstandingTransaction", "noClient"),
             "message": _message(request, progress),
-            "onward": onward if progress.state is State.COMPLETE else "",
+            "onward": _onward(which[0], which[2]) if progress.state is State.COMPLETE else "",
         }
     )
 

@@ -16,7 +16,8 @@ function say(kind, text) {
 }
 
 function nextCode() {
-  if (over || byId("open").hidden) return;
+  if (over) return;
+  if (byId("open").hidden) return setTimeout(nextCode, CODE_EVERY);
   const next = new Image();
   const shown = () => setTimeout(nextCode, CODE_EVERY);
   next.onload = () => {
@@ -45,7 +46,6 @@ async function ask() {
     if (told.state !== "pending") return end(told.message);
     say("waiting", told.message);
     byId("open").hidden = told.started;
-    if (!told.started && here === "") byId("qr").hidden = false;
   } catch {
     // The next round tries again.
   }
