@@ -283,6 +283,19 @@ async def test_bankid_is_asked_once_at_a_time_and_once_a_second(bank):
     assert bank.double.collects == 1
 
 
+async def test_slow_bankid_is_not_asked_again_meanwhile(bank):
+    link = bank.world.link()
+    bank.double.story = [ANNA_SIGNS]
+    await bank.start(link)
+    bank.double.hold = asyncio.Event()
+    asking = asyncio.create_task(bank.collect(link))
+    await bank.double.arrived.wait()
+    assert (await asyncio.wait_for(bank.collect(link), 2)).state is State.PENDING
+    bank.double.hold.set()
+    assert await asking == DONE
+    assert bank.double.collects == 1
+
+
 # Links
 
 
