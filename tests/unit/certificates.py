@@ -8,6 +8,18 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+SIGNS = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
 
 class Authority:
     """Signs certificates for names, in `folder`."""
@@ -15,8 +27,10 @@ class Authority:
     def __init__(self, folder: Path) -> None:
         self.folder, self.key = folder, ec.generate_private_key(ec.SECP256R1())
         self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test authority")])
+        self._own = x509.SubjectKeyIdentifier.from_public_key(self.key.public_key())
         constraint = x509.BasicConstraints(ca=True, path_length=None)
         certificate = self._builder(self.name, self.key).add_extension(constraint, critical=True)
+        certificate = certificate.add_extension(self._own, critical=False).add_extension(SIGNS, critical=True)
         self.file = folder / "ca.pem"
         self.file.write_bytes(certificate.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
@@ -25,7 +39,9 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         names = x509.SubjectAlternativeName([x509.DNSName(name)])
-        signed = self._builder(subject, key, hours).add_extension(names, critical=False).sign(self.key, hashes.SHA256())
+        by = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(self._own)
+        whole = self._builder(subject, key, hours).add_extension(names, critical=False)
+        signed = whole.add_extension(by, critical=False).sign(self.key, hashes.SHA256())
         certificate, private = self.folder / f"{name}.pem", self.folder / f"{name}.key"
         certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
         form = serialization.PrivateFormat.PKCS8

@@ -36,6 +36,9 @@ def valid(folder: Path) -> dict:
     }
 
 
+BANKID = {"environment": "test", "authority": "/etc/sluss/bankid-authority.pem"}
+
+
 def written(folder: Path, settings: dict) -> Path:
     """The path of the settings, written down."""
     path = folder / "sluss.yml"

@@ -3,10 +3,11 @@
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from tests.unit.settings import COMPONENT_SECRET, SMS_PASSWORD, SMTP_PASSWORD, credentials, valid, written
+from tests.unit.settings import BANKID, COMPONENT_SECRET, SMS_PASSWORD, SMTP_PASSWORD, credentials, valid, written
 from tests.unit.world import MASTER
 
 from sluss.config import load_credentials, load_settings
+from sluss.domain.assurance import Method
 from sluss.domain.errors import ConfigError
 from sluss.domain.limits import SmsRules
 from sluss.keyring.tickets import TicketKeys
@@ -34,6 +35,10 @@ WRONG = [
     ("sms.prefixes", [], "length"),
     ("sms.prefixes", ["46"], "match"),
     ("sms.per_day", 0, ">= 1"),
+    ("bankid", {"environment": "play", "authority": "/a"}, "production or test"),
+    ("bankid", {"environment": "test"}, "is missing"),
+    ("bankid", BANKID | {"url": "http://localhost"}, "match"),
+    ("bankid", BANKID | {"accepted_risk": "none"}, "must be low or moderate or high"),
     ("listen.portal", "8600", "such as 127.0.0.1:8600"),
     ("listen.portal", "127.0.0.1:65536", "such as 127.0.0.1:8600"),
     ("trusted_proxies", ["everybody"], "IPv4 or IPv6"),
@@ -154,6 +159,8 @@ def test_keys_do_not_show_themselves(tmp_path):
         ("master-key", {}),
         ("component-secret", {"gate.enabled": True}),
         ("smtp-password", {"mail.username": "sluss"}),
+        ("bankid-certificate", {"bankid.environment": "test", "bankid.authority": "/a"}),
+        ("bankid-key", {"bankid.environment": "test", "bankid.authority": "/a"}),
         ("sms-password", {"sms.username": "sluss"}),
         ("sms-password", {"sms.headers": {"Authorization": "Bearer {password}"}}),
     ],
@@ -161,13 +168,15 @@ def test_keys_do_not_show_themselves(tmp_path):
 @pytest.mark.parametrize("empty", [True, False])
 def test_missing_secret_is_named(tmp_path, name, setting, empty):
     directory = credentials(tmp_path)
+    for other in ("bankid-certificate", "bankid-key"):
+        (directory / other).write_text("PEM")
     (directory / name).unlink()
     if empty:
         (directory / name).touch()
     settings = valid(tmp_path)
     for key, value in setting.items():
         section, last = key.split(".")
-        settings[section][last] = value
+        settings.setdefault(section, {})[last] = value
     loaded = load_settings(written(tmp_path, settings))
     with pytest.raises(ConfigError) as error:
         load_credentials(loaded, {"CREDENTIALS_DIRECTORY": str(directory)})
@@ -242,6 +251,13 @@ def test_sms_go_to_the_regions_own_country_and_two_thousand_a_day_unless_it_is_s
     assert load_settings(written(tmp_path, settings)).sms_rules.prefixes == ("+47",)
     settings["sms"] |= {"prefixes": ["+46", "+358"], "per_day": 50}
     assert load_settings(written(tmp_path, settings)).sms_rules == SmsRules(("+46", "+358"), 50)
+
+
+def test_methods_are_what_is_set_up(tmp_path):
+    settings = valid(tmp_path)
+    assert load_settings(written(tmp_path, settings)).methods == {Method.SMS}
+    settings["bankid"] = BANKID
+    assert load_settings(written(tmp_path, settings)).methods == {Method.SMS, Method.BANKID}
 
 
 def test_key_that_is_there_twice_is_named(tmp_path):

@@ -1,6 +1,8 @@
 """Guessing and flooding do not pay (invariant 13), a restart resets nothing, a stranger locks nobody out for long."""
 
+import importlib
 import inspect
+import pkgutil
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -87,12 +89,10 @@ async def drained(world: World, limit, key=""):
 
 
 def test_every_limit_of_the_table_is_used_by_the_rules_and_tested_here():
-    import sluss.services.meetings
-    import sluss.services.organisers
-    import sluss.services.participation
-    import sluss.services.tickets
+    import sluss.services
 
-    modules = (sluss.services.organisers, sluss.services.participation, sluss.services.tickets)
+    found = pkgutil.iter_modules(sluss.services.__path__, "sluss.services.")
+    modules = [importlib.import_module(module.name) for module in found]
     for name, limit in inspect.getmembers(limits, lambda value: isinstance(value, limits.Limit)):
         assert LIMITS[limit.what] is limit
         assert any(getattr(module, name, None) is limit for module in modules), name

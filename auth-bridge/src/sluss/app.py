@@ -26,9 +26,11 @@ from sluss.config import Credentials, HttpSms, Settings
 from sluss.delivery import sms
 from sluss.delivery.mail import SmtpMail
 from sluss.delivery.worker import OutboxWorker
+from sluss.domain.assurance import Risk
 from sluss.domain.errors import ConfigError, GateUnavailable
 from sluss.domain.gate import Door
 from sluss.domain.policy import Policy
+from sluss.factors.bankid import URLS, BankId, mutual_tls
 from sluss.factors.passwords import Passwords
 from sluss.gate import Gate
 from sluss.keyring.secrets import Hasher, audit_key, field_key, form_key
@@ -38,6 +40,7 @@ from sluss.services import Services
 from sluss.services.admission import Admission
 from sluss.services.attendance import Attendance
 from sluss.services.audit_log import AuditLog
+from sluss.services.bankid import BankIdOrders
 from sluss.services.common import Ground, Site
 from sluss.services.health import Health
 from sluss.services.housekeeping import Housekeeping
@@ -140,7 +143,7 @@ async def running(
     async with AsyncExitStack() as stack:
         store = _open_store(settings, master)
         stack.callback(store.close)
-        client = await stack.enter_async_context(aiohttp.ClientSession())
+        client = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
         outbox = OutboxWorker(store, mail, _sms(settings, credentials, client), clock)
         ground = _ground(settings, store, master, clock, outbox.wake, policy=policy)
         gate: Gate | None = None
@@ -148,7 +151,11 @@ async def running(
         def door() -> Door:
             return gate or _NoDoor()
 
-        services = _services(ground, keys, door, gate=settings.gate.enabled)
+        services = _services(
+            ground, keys, door, gate=settings.gate.enabled, bankid=_bankid(settings, credentials, client)
+        )
+        if services.bankid:
+            stack.push_async_callback(services.bankid.stop)
         if settings.gate.enabled:
             link = settings.gate
             secret = credentials.component_secret
@@ -220,12 +227,21 @@ def _ground(
 ) -> Ground:
     portal_host = urlsplit(settings.portal).hostname or ""
     site = Site(settings.organisation, settings.portal, portal_host, settings.meet_host, settings.default_locale)
-    return Ground(store, clock, Hasher(master), site, wake, settings.sms_rules, policy or default_policy())
+    return Ground(
+        store, clock, Hasher(master), site, wake, settings.sms_rules, policy or default_policy(), settings.methods
+    )
 
 
-def _services(ground: Ground, keys: TicketKeys, door: Callable[[], Door], *, gate: bool) -> Services:
-    organisers = Organisers(ground, Passwords())
-    participation = Participation(ground, door, Verifications(ground))
+def _services(
+    ground: Ground,
+    keys: TicketKeys,
+    door: Callable[[], Door],
+    *,
+    gate: bool,
+    bankid: tuple[BankId, Risk] | None = None,
+) -> Services:
+    organisers, verifications = Organisers(ground, Passwords()), Verifications(ground)
+    participation = Participation(ground, door, verifications)
     tickets = Tickets(ground, keys, organisers)
     return Services(
         organisers=organisers,
@@ -237,6 +253,7 @@ def _services(ground: Ground, keys: TicketKeys, door: Callable[[], Door], *, gat
         attendance=Attendance(ground, keys, organisers),
         audit=AuditLog(ground),
         health=Health(ground, door if gate else None),
+        bankid=BankIdOrders(ground, verifications, participation, *bankid) if bankid else None,
     )
 
 
@@ -266,6 +283,15 @@ def _sms(settings: Settings, credentials: Credentials, client: aiohttp.ClientSes
         username=chosen.username,
         password=credentials.sms_password,
     )
+
+
+def _bankid(settings: Settings, credentials: Credentials, client: aiohttp.ClientSession) -> tuple[BankId, Risk] | None:
+    """BankID's service, and the highest risk that is accepted. Raises `ConfigError`."""
+    chosen = settings.bankid
+    if chosen is None or credentials.bankid is None:
+        return None
+    tls = mutual_tls(chosen.authority, *credentials.bankid)
+    return BankId(client, chosen.url or URLS[chosen.environment], tls), chosen.accepted_risk
 
 
 def _portal_settings(settings: Settings, master: bytes) -> PortalSettings:

@@ -16,9 +16,11 @@ from msgspec import Meta
 from phonenumbers import SUPPORTED_REGIONS
 
 from sluss import yaml_file
+from sluss.domain.assurance import Method, Risk
 from sluss.domain.drafts import country_prefix
 from sluss.domain.errors import ConfigError
 from sluss.domain.limits import SmsRules
+from sluss.factors import PARTICIPANT_METHODS
 from sluss.yaml_file import Section
 
 DEFAULT_PATH = Path("/etc/sluss/sluss.yml")
@@ -147,6 +149,18 @@ class GammuSms(_Sms, frozen=True, kw_only=True, tag_field="kind", tag="gammu-sms
     config: Path = Path("/etc/gammu-smsdrc")
 
 
+class BankIdSettings(Section, frozen=True, kw_only=True):
+    """Swedish BankID. The client certificate and its key are the credentials `bankid-certificate` and `bankid-key`."""
+
+    environment: Literal["production", "test"]
+    authority: Path
+    """The authority of BankID's own server in that environment, PEM. No other is trusted."""
+    url: Annotated[str, Meta(pattern=r"^https://")] | None = None
+    """Where its API is, if not at BankID's own address: a proxy on the way out, or a test."""
+    accepted_risk: Risk = Risk.MODERATE
+    """The highest risk indication with which a person is let through."""
+
+
 class LogSettings(Section, frozen=True, kw_only=True):
     """How the log looks. Never below `info` in production: there is no more to see."""
 
@@ -169,6 +183,7 @@ class Settings(Section, frozen=True, kw_only=True):
     jitsi: bool = False
     mail: MailSettings
     sms: HttpSms | GammuSms
+    bankid: BankIdSettings | None = None
     default_region: Region = Region("SE")
     default_locale: Literal["sv", "en"] = "sv"
     log: LogSettings = LogSettings()
@@ -177,6 +192,11 @@ class Settings(Section, frozen=True, kw_only=True):
     def sms_rules(self) -> SmsRules:
         """What may be sent by SMS."""
         return SmsRules(self.sms.prefixes or (country_prefix(self.default_region),), self.sms.per_day)
+
+    @property
+    def methods(self) -> frozenset[Method]:
+        """How a participant can verify here."""
+        return PARTICIPANT_METHODS | ({Method.BANKID} if self.bankid else frozenset())
 
     @property
     def meet_host(self) -> str:
@@ -194,6 +214,8 @@ class Credentials:
     """File name (`<kid>.<state>.pem`) → PEM."""
     smtp_password: str | None = None
     sms_password: str | None = None
+    bankid: tuple[Path, Path] | None = None
+    """The files of BankID's client certificate and its key, which OpenSSL reads by itself."""
 
 
 def load_settings(path: Path) -> Settings:
@@ -240,4 +262,15 @@ def load_credentials(settings: Settings, environ: Mapping[str, str] = os.environ
         ticket_keys=keys,
         smtp_password=secret("smtp-password", required=settings.mail.username is not None),
         sms_password=secret("sms-password", required=wants_sms_password),
+        bankid=_bankid_files(settings, directory),
     )
+
+
+def _bankid_files(settings: Settings, directory: Path) -> tuple[Path, Path] | None:
+    if settings.bankid is None:
+        return None
+    files = directory / "bankid-certificate", directory / "bankid-key"
+    for path in files:
+        if not path.is_file() or not path.stat().st_size:
+            raise ConfigError(f"{path}: secret is missing")
+    return files

@@ -16,6 +16,8 @@ FORM = "application/x-www-form-urlencoded"
 PUBLIC_ROUTES = {
     "static", "jwks", "pem", "language", "enrol", "sign_in", "sign_in_code", "link", "code", "verify", "answer",
     "not_me", "join_code", "join_verify", "room", "ticket", "here", "outside",
+    "bankid", "bankid_qr", "bankid_collect", "bankid_cancel", "join_bankid", "join_bankid_qr", "join_bankid_collect",
+    "join_bankid_cancel", "bankid_returned",
 }  # fmt: skip
 
 

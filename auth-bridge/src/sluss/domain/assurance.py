@@ -40,6 +40,14 @@ class AssuranceLevel(StrEnum):
     AAL3 = "urn:sluss:acr:aal3"
 
 
+class Risk(StrEnum):
+    """What BankID thinks of an order, by the addresses and devices it saw; from the lowest."""
+
+    LOW = "low"
+    MODERATE = "moderate"
+    HIGH = "high"
+
+
 class Identity(StrEnum):
     """By what a method knows a person again. Who joins is who saw the invitation by the same one (invariant 2)."""
 

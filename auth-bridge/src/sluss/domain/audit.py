@@ -42,6 +42,7 @@ class Action(StrEnum):
     ACCEPTED = "accepted"
     DECLINED = "declined"
     CODE_ASKED_FOR = "code-asked-for"
+    BANKID_STARTED = "bankid-started"
     VERIFIED = "verified"
     TICKET_ISSUED = "ticket-issued"
     TICKET_USED = "ticket-used"

@@ -34,10 +34,17 @@ class InvalidInput(SlussError):
 
 
 class NotVerified(SlussError):
-    """The proof asked for was not given, is wrong or is too old. Never says which."""
+    """The proof asked for was not given, is wrong or is too old. Never says which.
+
+    `other_person`: the proof is right, and somebody else's. The organiser is told, whoever tried is not.
+    """
 
     status = 403
     public = "That did not match. Try again, or ask for a new code."
+
+    def __init__(self, detail: str = "", *, public: str | None = None, other_person: bool = False) -> None:
+        super().__init__(detail, public=public)
+        self.other_person = other_person
 
 
 class TooManyTries(SlussError):
@@ -104,6 +111,13 @@ class StoreUnavailable(SlussError):
 
     status = 503
     public = "Nothing can be saved just now, so nothing was changed. Try again in a while."
+
+
+class BankIdUnavailable(SlussError):
+    """BankID's service does not begin an order. `detail` is its word for why."""
+
+    status = 503
+    public = "BankID is not answering just now. Try again in a while, or choose another way."
 
 
 class DeliveryFailed(SlussError):

@@ -21,6 +21,7 @@ class LockKind(StrEnum):
     NUMBER = "number"
     MEETING = "meeting"
     DAY = "day"
+    BANKID = "bankid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,13 @@ TRIES_BROWSER = Limit("tries-browser", 10, 50 * _MINUTE, LockKind.TRIES)  # a ve
 # All links together. The first code typed for each one asked for is not held up by these: others' guesses lock nobody.
 TRIES_ADDRESS = Limit("tries-address", 200, 200 * _MINUTE)
 TRIES_ALL = Limit("tries-all", 1000, 500 * _MINUTE)
+
+# Orders at BankID. Each is a request to others, who may shut us out, and one that is completed costs money.
+BANKID_LINK = Limit("bankid-link", 24, 4 * _HOUR, LockKind.BANKID)
+BANKID_LINK_ADDRESS = Limit("bankid-link-address", 12, 2 * _HOUR, LockKind.BANKID)
+BANKID_BROWSER = Limit("bankid-browser", 12, _HOUR, LockKind.BANKID)  # a verified one, in place of the two above
+BANKID_ADDRESS = Limit("bankid-address", 300, 300 * timedelta(seconds=1))
+BANKID_ALL = Limit("bankid-all", 600, 120 * timedelta(seconds=1))
 
 # Signing in: wrong passwords, except where it says every one. A browser that has signed in before has its own limit.
 SIGN_IN_BROWSER = Limit("sign-in-browser", 10, 50 * _MINUTE)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from sluss.services.admission import Admission
 from sluss.services.attendance import Attendance
 from sluss.services.audit_log import AuditLog
+from sluss.services.bankid import BankIdOrders
 from sluss.services.health import Health
 from sluss.services.meetings import Meetings
 from sluss.services.organisers import Organisers
@@ -26,3 +27,5 @@ class Services:
     attendance: Attendance
     audit: AuditLog
     health: Health
+    bankid: BankIdOrders | None = None
+    """None where it is not set up."""

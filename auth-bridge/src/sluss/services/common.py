@@ -53,6 +53,10 @@ class Ground:
         """How a phone is known again: the subject of its verifications, the owner of its limits."""
         return self.hasher.digest("phone", mobile)
 
+    def person_hash(self, personal_number: str) -> str:
+        """How a person with a Swedish personal number (twelve digits) is known again: the subject of BankID."""
+        return self.hasher.digest("personal-number", personal_number)
+
     def limit_key(self, *values: str, address: str = "") -> str:
         """Whose limit it is, when it is several things together. Of an address its network."""
         return self.hasher.digest("limit", network(address), *values)

@@ -259,7 +259,8 @@ class Meetings:
         return {i.id: (links[i.id], self._g.phone_hash(i.mobile)) for i in tx.invitations.participants(meeting_id)}
 
     def _invite(self, tx: Transaction, meeting: Meeting, person: ParticipantDraft, now: datetime) -> None:
-        invitation, link = _invitation(meeting, person, Role.PARTICIPANT), new_link()
+        person_hash = self._g.person_hash(person.personal_number) if person.personal_number else ""
+        invitation, link = _invitation(meeting, person, Role.PARTICIPANT, person_hash), new_link()
         tx.invitations.add(invitation, self._g.link_hash(link), now)
         self._record(tx, Action.INVITED, meeting, invitation)
         self._mail_link(tx, meeting, invitation, link, now)
@@ -312,7 +313,7 @@ def close(tx: Transaction, invitation_id: str, state: InvitationState) -> bool:
     return tx.invitations.close(invitation_id, state)
 
 
-def _invitation(meeting: Meeting, person: ParticipantDraft, role: Role) -> Invitation:
+def _invitation(meeting: Meeting, person: ParticipantDraft, role: Role, person_hash: str = "") -> Invitation:
     return Invitation(
         new_id(),
         meeting.id,
@@ -326,6 +327,7 @@ def _invitation(meeting: Meeting, person: ParticipantDraft, role: Role) -> Invit
         # them, and two devices of one person would then share it.
         f"p-{new_id()}",
         person.label,
+        person_hash,
     )
 
 
@@ -340,5 +342,12 @@ def _status(tx: Transaction, invitation: Invitation, *, here: bool, locks: tuple
     delivery, error = tx.outbox.mail_status(invitation.id)
     seen = tx.verifications.seen_by(invitation.id)
     return InvitationStatus(
-        invitation, delivery, error, seen.verified_at if seen else None, seen.method if seen else None, here, locks
+        invitation,
+        delivery,
+        error,
+        seen.verified_at if seen else None,
+        seen.method if seen else None,
+        here,
+        locks,
+        tx.invitations.other_person_at(invitation.id),
     )

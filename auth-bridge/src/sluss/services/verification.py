@@ -1,7 +1,7 @@
 """Who counts as verified, for what: the one place where a proof that a factor has checked becomes a verification."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import structlog
@@ -29,6 +29,8 @@ class Asked:
     method: Method
     address: str
     at: datetime
+    told: Mapping[str, str] = field(default_factory=dict)
+    """What else the audit entry says: words of ours."""
 
 
 class Verifications:
@@ -37,9 +39,10 @@ class Verifications:
     def __init__(self, ground: Ground) -> None:
         self._g = ground
 
-    def asked(self, link: str, session: str, purpose: Purpose, method: Method, address: str) -> Asked:
+    def asked(self, link: str, session: str, purpose: Purpose, method: Method, address: str, **told: str) -> Asked:
         """As the pages know it, now."""
-        return Asked(self._g.link_hash(link), self._g.session_hash(session), purpose, method, address, self._g.clock())
+        link_hash, session_hash = self._g.link_hash(link), self._g.session_hash(session)
+        return Asked(link_hash, session_hash, purpose, method, address, self._g.clock(), told)
 
     def offered(self, tx: Transaction, link_hash: str, purpose: Purpose) -> tuple[Method, ...]:
         """The methods that open this link for the purpose and that there are here, the best first.
@@ -69,6 +72,8 @@ class Verifications:
             done = self._complete(tx, asked, prove)
             whose = audit.invitation(tx.invitations.id_of(asked.link_hash))
             refused = done if isinstance(done, SlussError) else None
+            if isinstance(refused, NotVerified) and refused.other_person:
+                tx.invitations.note_other_person(asked.link_hash, asked.at)
             self._g.audit.record(
                 tx,
                 asked.at,
@@ -81,6 +86,7 @@ class Verifications:
                 method=asked.method,
                 origin=origin,
                 reason=str(refused or ""),
+                **asked.told,
             )
             return done
 
@@ -132,7 +138,7 @@ def accept(
         return NotVerified("method not accepted for this class")
     seen = tx.verifications.seen_by(verification.invitation_id)
     if purpose is Purpose.JOIN and (seen is None or seen.subject != verification.subject):
-        return NotVerified("not the person who saw the invitation")
+        return NotVerified("not the person who saw the invitation", other_person=seen is not None)
     tx.verifications.add(verification, session_hash, purpose)
     return None
 

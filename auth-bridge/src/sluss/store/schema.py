@@ -17,7 +17,7 @@ from sqlalchemy import (
     Table,
 )
 
-REVISION = "0005"
+REVISION = "0006"
 """The migration this code is written for."""
 
 metadata = MetaData(
@@ -115,6 +115,8 @@ invitations = Table(
     Column("state", String, nullable=False),
     Column("username", String, nullable=False, unique=True),
     Column("created_at", Integer, nullable=False),
+    Column("person_hash", String),  # of the personal number that the organiser gave; null: none
+    Column("other_person_at", Integer),  # when somebody else last proved who they are with this link
 )
 
 challenges = Table(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from sluss.web import auditor, language, organiser, pages, participant, room, security
+from sluss.web import auditor, bankid, language, organiser, pages, participant, room, security
 from sluss.web import keys as keys_pages
 from sluss.web.context import CLOCK, KEYS, SERVICES, SETTINGS, PublicKeys
 from sluss.web.health import make_internal
@@ -58,6 +58,17 @@ def routes() -> list[web.AbstractRouteDef]:
         web.get(f"{link}/join/code", participant.join_code_form, name="join_code"),
         web.post(f"{link}/join/code", participant.send_join_code, name="join_code"),
         web.post(f"{link}/join/verify", participant.join_verify, name="join_verify"),
+        web.get(f"{link}/bankid", bankid.page, name="bankid"),
+        web.post(f"{link}/bankid", bankid.start, name="bankid"),
+        web.get(f"{link}/bankid/qr", bankid.qr, name="bankid_qr"),
+        web.post(f"{link}/bankid/collect", bankid.collect, name="bankid_collect"),
+        web.post(f"{link}/bankid/cancel", bankid.cancel, name="bankid_cancel"),
+        web.get(f"{link}/join/bankid", bankid.page, name="join_bankid"),
+        web.post(f"{link}/join/bankid", bankid.start, name="join_bankid"),
+        web.get(f"{link}/join/bankid/qr", bankid.qr, name="join_bankid_qr"),
+        web.post(f"{link}/join/bankid/collect", bankid.collect, name="join_bankid_collect"),
+        web.post(f"{link}/join/bankid/cancel", bankid.cancel, name="join_bankid_cancel"),
+        web.get("/bankid/{nonce}", bankid.returned, name="bankid_returned"),
         web.get(f"{link}/room", room.participant_room, name="room"),
         web.post(f"{link}/ticket", room.participant_ticket, name="ticket"),
         web.get(f"{link}/here", room.participant_here, name="here"),
