@@ -25,11 +25,13 @@ from prometheus_client.registry import Collector
 from sluss.config import Credentials, HttpSms, Settings
 from sluss.delivery import sms
 from sluss.delivery.mail import SmtpMail
+from sluss.delivery.provider import HttpsAsker
 from sluss.delivery.worker import OutboxWorker
 from sluss.domain.errors import ConfigError, GateUnavailable
 from sluss.domain.gate import Door
 from sluss.domain.policy import Policy
 from sluss.factors.passwords import Passwords
+from sluss.factors.sign_in import Asker, Provider, ProviderSettings
 from sluss.gate import Gate
 from sluss.keyring.secrets import Hasher, audit_key, field_key, form_key
 from sluss.keyring.tickets import TicketKeys
@@ -45,6 +47,7 @@ from sluss.services.meetings import Meetings
 from sluss.services.organisers import Organisers
 from sluss.services.outside import Outside
 from sluss.services.participation import Participation
+from sluss.services.sign_in import SignIns
 from sluss.services.tickets import Tickets
 from sluss.services.verification import Verifications
 from sluss.store.database import Store, require_current_schema
@@ -148,7 +151,8 @@ async def running(
         def door() -> Door:
             return gate or _NoDoor()
 
-        services = _services(ground, keys, door, gate=settings.gate.enabled)
+        provider = _provider(settings, credentials, HttpsAsker(client))
+        services = _services(ground, keys, door, gate=settings.gate.enabled, provider=provider)
         if settings.gate.enabled:
             link = settings.gate
             secret = credentials.component_secret
@@ -220,17 +224,22 @@ def _ground(
 ) -> Ground:
     portal_host = urlsplit(settings.portal).hostname or ""
     site = Site(settings.organisation, settings.portal, portal_host, settings.meet_host, settings.default_locale)
-    return Ground(store, clock, Hasher(master), site, wake, settings.sms_rules, policy or default_policy())
+    return Ground(
+        store, clock, Hasher(master), site, wake, settings.sms_rules, policy or default_policy(), settings.methods
+    )
 
 
-def _services(ground: Ground, keys: TicketKeys, door: Callable[[], Door], *, gate: bool) -> Services:
-    organisers = Organisers(ground, Passwords())
-    participation = Participation(ground, door, Verifications(ground))
+def _services(
+    ground: Ground, keys: TicketKeys, door: Callable[[], Door], *, gate: bool, provider: Provider | None = None
+) -> Services:
+    organisers, verifications = Organisers(ground, Passwords()), Verifications(ground)
+    participation = Participation(ground, door, verifications)
     tickets = Tickets(ground, keys, organisers)
     return Services(
         organisers=organisers,
         meetings=Meetings(ground, door),
         participation=participation,
+        sign_ins=SignIns(ground, provider, verifications, organisers, tickets),
         tickets=tickets,
         admission=Admission(ground, keys, participation, door),
         outside=Outside(ground, tickets, door),
@@ -249,6 +258,30 @@ def _mail(settings: Settings, credentials: Credentials) -> SmtpMail:
         sender=mail.sender,
         username=mail.username,
         password=credentials.smtp_password,
+    )
+
+
+def _provider(settings: Settings, credentials: Credentials, asker: Asker) -> Provider | None:
+    if (given := settings.sign_in) is None:
+        return None
+    groups = given.organisers
+    return Provider(
+        ProviderSettings(
+            given.issuer,
+            given.client_id,
+            credentials.sign_in_secret or "",
+            f"{settings.portal}/sign-in/back",
+            given.methods,
+            given.acr_values,
+            given.scopes,
+            given.email_claim,
+            given.email_trusted,
+            given.hosts,
+            groups.claim if groups else "",
+            groups.organiser if groups else "",
+            groups.auditor if groups else "",
+        ),
+        asker,
     )
 
 

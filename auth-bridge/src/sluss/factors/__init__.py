@@ -3,4 +3,4 @@
 from sluss.domain.assurance import Method
 
 PARTICIPANT_METHODS = frozenset({Method.SMS})
-"""What a participant can verify with on this version."""
+"""What a participant can verify with whatever the settings are."""
