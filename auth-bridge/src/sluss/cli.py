@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from sluss import __version__, logs
 from sluss.config import DEFAULT_PATH, Credentials, Settings, load_credentials, load_settings
 from sluss.domain import drafts
+from sluss.domain.assurance import Method
 from sluss.domain.audit import ADMIN, GENESIS, Entry, Head
 from sluss.domain.errors import ConfigError, InvalidInput, SlussError
 from sluss.domain.explain import explain
@@ -258,13 +259,15 @@ def policy_group() -> None:
 
 @policy_group.command("check")
 @click.argument("file", type=click.Path(path_type=Path), required=False)
-def policy_check(file: Path | None) -> None:
+@click.pass_obj
+def policy_check(path: Path, file: Path | None) -> None:
     """Check a policy, the one in force or that in FILE; say the first thing that is wrong, or who cannot enter."""
     policy = installed_policy(file) if file else _policy()
     click.echo(f"ok {policy.source}")
+    methods = _methods(path)
     for one in policy.classes.values():
-        if not one.ways_in(PARTICIPANT_METHODS):
-            have = ", ".join(PARTICIPANT_METHODS)
+        if not one.ways_in(methods):
+            have = ", ".join(sorted(methods))
             wanted = " or ".join(one.join.methods)
             click.echo(f"{one.name}: nobody can enter with what is set up ({have}): it takes {wanted}")
 
@@ -272,7 +275,8 @@ def policy_check(file: Path | None) -> None:
 @policy_group.command("explain")
 @click.argument("name", metavar="CLASS")
 @click.option("--lang", type=click.Choice(LANGUAGES), default="en", show_default=True, help="Language.")
-def policy_explain(name: str, lang: str) -> None:
+@click.pass_obj
+def policy_explain(path: Path, name: str, lang: str) -> None:
     """Say in plain words what CLASS comes to: who gets in, how, how fresh, and what is kept how long."""
     from sluss.web.pages import Texts  # noqa: PLC0415
     from sluss.web.policy_words import in_words  # noqa: PLC0415
@@ -282,8 +286,13 @@ def policy_explain(name: str, lang: str) -> None:
         raise ConfigError(
             f"{policy.source}: classes.{name}: there is no such class; there are {', '.join(policy.classes)}"
         )
-    for line in in_words(explain(policy.classes[name], PARTICIPANT_METHODS), Texts(lang)):
+    for line in in_words(explain(policy.classes[name], _methods(path)), Texts(lang)):
         click.echo(line)
+
+
+def _methods(path: Path) -> frozenset[Method]:
+    """What participants can verify with by the settings; while there are none, what they can with any."""
+    return load_settings(path).methods if path.exists() else PARTICIPANT_METHODS
 
 
 @main.group()
