@@ -1,6 +1,6 @@
 """A double of an OpenID provider that does as it is told: it speaks the protocol, and lies wherever a test says so.
 
-A real one, which only does what is right, is beside it: `provider.mjs`.
+A real one, which only does what is right, is in tests/browser/openid.
 """
 
 from __future__ import annotations

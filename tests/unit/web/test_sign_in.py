@@ -254,6 +254,18 @@ async def test_missing_second_factor_is_refused_in_plain_words(portal, colleague
     assert audited(portal) == ["no second factor that is known"]
 
 
+@pytest.mark.parametrize("path", ["sign-in", "join/sign-in"])
+async def test_who_was_refused_signs_in_anew_and_is_not_given_the_same_sign_in_again(colleague, idp, link, path):
+    await see(colleague, idp, link)
+    other = Browser(colleague.client)
+    await see(other, idp, link) if path == "join/sign-in" else await other.get(link)
+    page = await come(other, idp, await go(other, f"{link}/{path}"), amr=["pwd"])
+    assert page.forms[0].action == f"{link}/{path}"
+    address = await go(other, f"{link}/{path}")
+    assert parse_qs(urlsplit(address).query)["prompt"] == ["login"]
+    assert (await come(other, idp, address)).status == 200
+
+
 WRONG_TOKENS = {
     "another audience": {"aud": "another"},
     "a further audience": {"aud": [double.CLIENT, "another"], "azp": double.CLIENT},

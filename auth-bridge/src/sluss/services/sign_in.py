@@ -80,10 +80,13 @@ class SignIns:
         """Whether this installation has a provider."""
         return self._provider is not None
 
-    async def go(self, link: str, session: str, purpose: Purpose, locale: str, address: str) -> str:
+    async def go(
+        self, link: str, session: str, purpose: Purpose, locale: str, address: str, *, again: bool = False
+    ) -> str:
         """Where the browser goes to prove that it has the invited person. The same for every link, live or not.
 
-        Who joins signs in again, within what the class calls fresh. Raises `TooManyTries`, `SignInUnavailable`.
+        `again`: whoever is signed in there signs in once more, as who joins always does, within what the class calls
+        fresh. Raises `TooManyTries`, `SignInUnavailable`.
         """
         link_hash = self._g.link_hash(link)
 
@@ -96,12 +99,12 @@ class SignIns:
 
         fresh, wanted = await self._g.store.run(asked_for)
         errand = Errand(purpose.value, link, new_attempt(fresh))
-        return await self._go(errand, session, wanted, locale, address, again=purpose is Purpose.JOIN)
+        return await self._go(errand, session, wanted, locale, address, again=again or purpose is Purpose.JOIN)
 
-    async def go_as_organiser(self, session: str, locale: str, address: str) -> str:
+    async def go_as_organiser(self, session: str, locale: str, address: str, *, again: bool = False) -> str:
         """Where the browser goes to sign in as an organiser or auditor. Raises the same."""
         errand = Errand(ORGANISER, "", new_attempt(ABSOLUTE))
-        return await self._go(errand, session, SIGN_INS, locale, address, again=False)
+        return await self._go(errand, session, SIGN_INS, locale, address, again=again)
 
     async def go_to_meeting(self, session: str, meeting_id: str, what: str, locale: str, address: str) -> str:
         """Where an organiser proves once more who they are, for the `ROOM` or its `ATTENDANCE`. Raises the same."""

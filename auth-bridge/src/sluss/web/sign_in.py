@@ -30,14 +30,18 @@ async def join(request: web.Request) -> web.StreamResponse:
 
 
 async def _participant(request: web.Request, purpose: Purpose) -> web.StreamResponse:
-    link = request.match_info["link"]
-    going = request.app[SERVICES].sign_ins.go(link, request[SESSION], purpose, locale_of(request), request[ADDRESS])
+    link, again = request.match_info["link"], await _again(request)
+    going = request.app[SERVICES].sign_ins.go(
+        link, request[SESSION], purpose, locale_of(request), request[ADDRESS], again=again
+    )
     return await _onward(request, going, _link_path(link))
 
 
 async def organiser(request: web.Request) -> web.StreamResponse:
     """POST /sign-in/provider: sign in as an organiser or auditor."""
-    going = request.app[SERVICES].sign_ins.go_as_organiser(request[SESSION], locale_of(request), request[ADDRESS])
+    going = request.app[SERVICES].sign_ins.go_as_organiser(
+        request[SESSION], locale_of(request), request[ADDRESS], again=await _again(request)
+    )
     return await _onward(request, going, "/sign-in")
 
 
@@ -50,12 +54,17 @@ async def meeting(request: web.Request) -> web.StreamResponse:
     return await _onward(request, going, f"/meetings/{meeting_id}")
 
 
+async def _again(request: web.Request) -> bool:
+    """Whether the last sign-in was refused: the provider would give the same one again without asking anybody."""
+    return "again" in await read_form(request)
+
+
 async def _onward(request: web.Request, going: Awaitable[str], back: str) -> web.StreamResponse:
     """A page that leads on by itself. Not a redirect: browsers hold that, and where it leads on, to `form-action`."""
     try:
         where = await going
     except (SignInUnavailable, TooManyTries) as error:
-        return render(request, "sign_in_back.html", problem=error, back=back, return_to=back)
+        return _refused(request, error, back)
     return render(request, "sign_in_onward.html", where=where, back=back, return_to=back)
 
 
@@ -66,10 +75,11 @@ async def back(request: web.Request) -> web.StreamResponse:
     try:
         done = await request.app[SERVICES].sign_ins.back(request[SESSION], answer, request[ADDRESS])
     except SignInRefused as error:
-        return render(request, "sign_in_back.html", problem=error, back="", return_to="/sign-in")
-    before, after = _places(done.errand)
+        return _refused(request, error, "")
+    before, start, after = _places(done.errand)
     if done.problem is not None:
-        return render(request, "sign_in_back.html", problem=_in_words(done.problem), back=before, return_to=before)
+        start = start if isinstance(done.problem, NotVerified) else ""
+        return _refused(request, _in_words(done.problem), before, start, done.errand.what)
     response = web.HTTPSeeOther(after)
     if done.signed_in is not None:
         give_session(request, done.signed_in.session)
@@ -87,15 +97,24 @@ async def logout(request: web.Request) -> web.StreamResponse:
     return web.Response()
 
 
-def _places(errand: Errand) -> tuple[str, str]:
-    """Where the person came from, and where they go when it went well."""
-    meeting_path = f"/meetings/{errand.where}"
+def _refused(
+    request: web.Request, problem: SlussError, back: str, start: str = "", what: str = ""
+) -> web.StreamResponse:
+    """Why it did not succeed, with the way to sign in once more, if that helps, and the way back."""
+    return render(
+        request, "sign_in_back.html", problem=problem, back=back, start=start, what=what, return_to=back or "/sign-in"
+    )
+
+
+def _places(errand: Errand) -> tuple[str, str, str]:
+    """Where the person came from, where they went to the provider, and where they go when it went well."""
+    link, meeting_path = _link_path(errand.where), f"/meetings/{errand.where}"
     return {
-        ORGANISER: ("/sign-in", "/"),
-        ROOM: (f"{meeting_path}/verify", f"{meeting_path}/room"),
-        ATTENDANCE: (meeting_path, f"{meeting_path}/attendance"),
-        Purpose.VIEW.value: (_link_path(errand.where), _link_path(errand.where)),
-        Purpose.JOIN.value: (_link_path(errand.where), f"{_link_path(errand.where)}/room"),
+        ORGANISER: ("/sign-in", "/sign-in/provider", "/"),
+        ROOM: (f"{meeting_path}/verify", f"{meeting_path}/sign-in", f"{meeting_path}/room"),
+        ATTENDANCE: (meeting_path, f"{meeting_path}/sign-in", f"{meeting_path}/attendance"),
+        Purpose.VIEW.value: (link, f"{link}/sign-in", link),
+        Purpose.JOIN.value: (link, f"{link}/join/sign-in", f"{link}/room"),
     }[errand.what]
 
 
