@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from sluss.domain.meetings import Organiser
@@ -220,13 +220,11 @@ class SessionRepository:
 
     def remove_signed_out(self, account_hash: str, sid_hash: str) -> list[str]:
         """Revoke those that this account, or this session at the provider, or both have opened. Whose they were."""
-        theirs: list[ColumnElement[bool]] = [sessions.c.account_hash.is_not(None)]
-        if account_hash:
-            theirs.append(sessions.c.account_hash == account_hash)
-        if sid_hash:  # of that account, one whose session there has no name may be it
-            unnamed = sessions.c.sid_hash.is_(None) & (sessions.c.account_hash == account_hash)
-            theirs.append((sessions.c.sid_hash == sid_hash) | unnamed)
-        return list(self._c.execute(delete(sessions).where(*theirs).returning(sessions.c.organiser_id)).scalars())
+        of_account, of_session = sessions.c.account_hash == account_hash, sessions.c.sid_hash == sid_hash
+        theirs: ColumnElement[bool] = of_session if sid_hash else of_account
+        if account_hash and sid_hash:  # one whose session there has no name may be it
+            theirs = and_(of_account, of_session | sessions.c.sid_hash.is_(None))
+        return list(self._c.execute(delete(sessions).where(theirs).returning(sessions.c.organiser_id)).scalars())
 
     def remove_unseen_since(self, before: datetime) -> None:
         """Forget the lapsed."""
