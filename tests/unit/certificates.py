@@ -1,4 +1,4 @@
-"""A certificate authority of a test's own."""
+"""A certificate authority of a test's own, as strictly after RFC 5280 as Python 3.13 wants them."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,10 +27,9 @@ class Authority:
     def __init__(self, folder: Path) -> None:
         self.folder, self.key = folder, ec.generate_private_key(ec.SECP256R1())
         self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test authority")])
-        self._own = x509.SubjectKeyIdentifier.from_public_key(self.key.public_key())
         constraint = x509.BasicConstraints(ca=True, path_length=None)
         certificate = self._builder(self.name, self.key).add_extension(constraint, critical=True)
-        certificate = certificate.add_extension(self._own, critical=False).add_extension(SIGNS, critical=True)
+        certificate = certificate.add_extension(SIGNS, critical=True)
         self.file = folder / "ca.pem"
         self.file.write_bytes(certificate.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
@@ -39,9 +38,7 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         names = x509.SubjectAlternativeName([x509.DNSName(name)])
-        by = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(self._own)
-        whole = self._builder(subject, key, hours).add_extension(names, critical=False)
-        signed = whole.add_extension(by, critical=False).sign(self.key, hashes.SHA256())
+        signed = self._builder(subject, key, hours).add_extension(names, critical=False).sign(self.key, hashes.SHA256())
         certificate, private = self.folder / f"{name}.pem", self.folder / f"{name}.key"
         certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
         form = serialization.PrivateFormat.PKCS8
@@ -60,4 +57,6 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - timedelta(days=1))
             .not_valid_after(now + timedelta(hours=hours))
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
         )

@@ -3,7 +3,17 @@
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from tests.unit.settings import BANKID, COMPONENT_SECRET, SMS_PASSWORD, SMTP_PASSWORD, credentials, valid, written
+from tests.unit.settings import (
+    BANKID,
+    COMPONENT_SECRET,
+    SIGN_IN,
+    SIGN_IN_SECRET,
+    SMS_PASSWORD,
+    SMTP_PASSWORD,
+    credentials,
+    valid,
+    written,
+)
 from tests.unit.world import MASTER
 
 from sluss.config import load_credentials, load_settings
@@ -13,6 +23,25 @@ from sluss.domain.limits import SmsRules
 from sluss.keyring.tickets import TicketKeys
 
 REMOVED = object()
+WRONG_SIGN_IN = [
+    *(
+        ({"issuer": issuer}, "must be an https address such as")
+        for issuer in (
+            "http://login.sluss.test",
+            "login.sluss.test",
+            "https://",
+            "https://a@b",
+            "https://a?b",
+            "https://a#",
+        )
+    ),
+    ({"client_id": ""}, ">= 1"),
+    ({"levels": {}}, "length"),
+    ({"levels": {"pwd": "sms"}}, "must be sign_in or sign_in_high"),
+    ({"client_secret": "x"}, "is not a setting"),
+    ({"organisers": {"claim": "groups"}}, "is missing"),
+    ({"email_trusted": "perhaps"}, "`bool`"),
+]
 WRONG = [
     ("organisation", REMOVED, "is missing"),
     ("organisation", 5, "`str`"),
@@ -46,6 +75,8 @@ WRONG = [
     ("default_region", "Sweden", "ISO country code"),
     ("default_region", "XX", "ISO country code"),
     ("default_locale", "de", "must be sv or en"),
+    ("sign_in", {}, "is missing"),
+    *(("sign_in", SIGN_IN | wrong, what) for wrong, what in WRONG_SIGN_IN),
     ("log.level", "loud", "debug or info"),
     *(
         ("portal", origin, "must be an origin such as")
@@ -123,6 +154,13 @@ def test_settings_are_read_as_written(tmp_path):
     assert settings.sms.json == {"to": "{to}", "text": "{text}"}
 
 
+def test_methods_are_what_the_settings_lead_to(tmp_path):
+    assert load_settings(written(tmp_path, valid(tmp_path))).methods == {Method.SMS}
+    settings = valid(tmp_path) | {"sign_in": SIGN_IN}
+    everything = {Method.SMS, Method.SIGN_IN, Method.SIGN_IN_HIGH}
+    assert load_settings(written(tmp_path, settings)).methods == everything
+
+
 def test_settings_cannot_be_changed_afterwards(tmp_path):
     settings = load_settings(written(tmp_path, valid(tmp_path)))
     with pytest.raises(AttributeError, match="immutable"):
@@ -144,7 +182,15 @@ def test_secrets_are_read_and_shown_nowhere(tmp_path):
     assert found.component_secret == COMPONENT_SECRET
     assert TicketKeys(found.ticket_keys).active_kid
     for shown in (repr(found), str(found), f"{found}"):
-        for secret in (COMPONENT_SECRET, SMS_PASSWORD, SMTP_PASSWORD, "PRIVATE KEY", MASTER.hex(), repr(MASTER)):
+        for secret in (
+            COMPONENT_SECRET,
+            SIGN_IN_SECRET,
+            SMS_PASSWORD,
+            SMTP_PASSWORD,
+            "PRIVATE KEY",
+            MASTER.hex(),
+            repr(MASTER),
+        ):
             assert secret not in shown
 
 
@@ -162,6 +208,7 @@ def test_keys_do_not_show_themselves(tmp_path):
         ("bankid-certificate", {"bankid.environment": "test", "bankid.authority": "/a"}),
         ("bankid-key", {"bankid.environment": "test", "bankid.authority": "/a"}),
         ("sms-password", {"sms.username": "sluss"}),
+        ("sign-in-secret", {"sign_in": SIGN_IN}),
         ("sms-password", {"sms.headers": {"Authorization": "Bearer {password}"}}),
     ],
 )
@@ -175,8 +222,8 @@ def test_missing_secret_is_named(tmp_path, name, setting, empty):
         (directory / name).touch()
     settings = valid(tmp_path)
     for key, value in setting.items():
-        section, last = key.split(".")
-        settings.setdefault(section, {})[last] = value
+        section, _, last = key.partition(".")
+        settings[section] = settings.get(section, {}) | {last: value} if last else value
     loaded = load_settings(written(tmp_path, settings))
     with pytest.raises(ConfigError) as error:
         load_credentials(loaded, {"CREDENTIALS_DIRECTORY": str(directory)})
@@ -185,7 +232,7 @@ def test_missing_secret_is_named(tmp_path, name, setting, empty):
 
 def test_secret_that_nothing_needs_may_be_missing(tmp_path):
     directory = credentials(tmp_path)
-    for name in ("component-secret", "smtp-password", "sms-password"):
+    for name in ("component-secret", "smtp-password", "sms-password", "sign-in-secret"):
         (directory / name).unlink()
     loaded = load_settings(written(tmp_path, valid(tmp_path)))
     found = load_credentials(loaded, {"CREDENTIALS_DIRECTORY": str(directory)})

@@ -25,6 +25,7 @@ from prometheus_client.registry import Collector
 from sluss.config import Credentials, HttpSms, Settings
 from sluss.delivery import sms
 from sluss.delivery.mail import SmtpMail
+from sluss.delivery.provider import HttpsAsker
 from sluss.delivery.worker import OutboxWorker
 from sluss.domain.assurance import Risk
 from sluss.domain.errors import ConfigError, GateUnavailable
@@ -32,6 +33,7 @@ from sluss.domain.gate import Door
 from sluss.domain.policy import Policy
 from sluss.factors.bankid import URLS, BankId, mutual_tls
 from sluss.factors.passwords import Passwords
+from sluss.factors.sign_in import Asker, Provider, ProviderSettings
 from sluss.gate import Gate
 from sluss.keyring.secrets import Hasher, audit_key, field_key, form_key
 from sluss.keyring.tickets import TicketKeys
@@ -48,6 +50,7 @@ from sluss.services.meetings import Meetings
 from sluss.services.organisers import Organisers
 from sluss.services.outside import Outside
 from sluss.services.participation import Participation
+from sluss.services.sign_in import SignIns
 from sluss.services.tickets import Tickets
 from sluss.services.verification import Verifications
 from sluss.store.database import Store, require_current_schema
@@ -152,7 +155,12 @@ async def running(
             return gate or _NoDoor()
 
         services = _services(
-            ground, keys, door, gate=settings.gate.enabled, bankid=_bankid(settings, credentials, client)
+            ground,
+            keys,
+            door,
+            gate=settings.gate.enabled,
+            bankid=_bankid(settings, credentials, client),
+            provider=_provider(settings, credentials, HttpsAsker(client)),
         )
         if services.bankid:
             stack.push_async_callback(services.bankid.stop)
@@ -239,6 +247,7 @@ def _services(
     *,
     gate: bool,
     bankid: tuple[BankId, Risk] | None = None,
+    provider: Provider | None = None,
 ) -> Services:
     organisers, verifications = Organisers(ground, Passwords()), Verifications(ground)
     participation = Participation(ground, door, verifications)
@@ -247,6 +256,7 @@ def _services(
         organisers=organisers,
         meetings=Meetings(ground, door),
         participation=participation,
+        sign_ins=SignIns(ground, provider, verifications, organisers, tickets),
         tickets=tickets,
         admission=Admission(ground, keys, participation, door),
         outside=Outside(ground, tickets, door),
@@ -266,6 +276,30 @@ def _mail(settings: Settings, credentials: Credentials) -> SmtpMail:
         sender=mail.sender,
         username=mail.username,
         password=credentials.smtp_password,
+    )
+
+
+def _provider(settings: Settings, credentials: Credentials, asker: Asker) -> Provider | None:
+    if (given := settings.sign_in) is None:
+        return None
+    groups = given.organisers
+    return Provider(
+        ProviderSettings(
+            given.issuer,
+            given.client_id,
+            credentials.sign_in_secret or "",
+            f"{settings.portal}/sign-in/back",
+            given.methods,
+            given.acr_values,
+            given.scopes,
+            given.email_claim,
+            given.email_trusted,
+            given.hosts,
+            groups.claim if groups else "",
+            groups.organiser if groups else "",
+            groups.auditor if groups else "",
+        ),
+        asker,
     )
 
 

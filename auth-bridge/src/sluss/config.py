@@ -16,7 +16,7 @@ from msgspec import Meta
 from phonenumbers import SUPPORTED_REGIONS
 
 from sluss import yaml_file
-from sluss.domain.assurance import Method, Risk
+from sluss.domain.assurance import SIGN_INS, Method, Risk
 from sluss.domain.drafts import country_prefix
 from sluss.domain.errors import ConfigError
 from sluss.domain.limits import SmsRules
@@ -161,6 +161,62 @@ class BankIdSettings(Section, frozen=True, kw_only=True):
     """The highest risk indication with which a person is let through."""
 
 
+class Issuer(str):
+    """An OpenID Connect issuer: an https address without query or fragment. Raises `ValueError` for anything else."""
+
+    __slots__ = ()
+
+    def __new__(cls, value: str) -> Self:
+        """Check. It is compared letter by letter with what tokens say, so nothing is changed."""
+        url = urlsplit(value)
+        if url.scheme != "https" or not url.hostname or "@" in url.netloc or "?" in value or "#" in value:
+            raise ValueError("must be an https address such as https://login.example.org/realms/staff")
+        return super().__new__(cls, value)
+
+
+class SignInMethod(str):
+    """What a sign-in comes to. Raises `ValueError` for anything but `sign_in` and `sign_in_high`."""
+
+    __slots__ = ()
+
+    def __new__(cls, value: str) -> Self:
+        """Check."""
+        if value not in SIGN_INS:
+            raise ValueError("must be sign_in or sign_in_high")
+        return super().__new__(cls, value)
+
+
+Word = Annotated[str, Meta(min_length=1, max_length=255)]
+
+
+class Groups(Section, frozen=True, kw_only=True):
+    """What makes an account an organiser or auditor at its first sign-in, and what it must still have at later ones."""
+
+    claim: Word
+    organiser: Word
+    auditor: str = ""
+
+
+class SignInSettings(Section, frozen=True, kw_only=True):
+    """The organisation's identity provider (OpenID Connect)."""
+
+    issuer: Issuer
+    client_id: Word
+    levels: Annotated[dict[Word, SignInMethod], Meta(min_length=1)]
+    """What values of `acr` and `amr` come to. A sign-in with none of them is refused."""
+    acr_values: tuple[Word, ...] = ()
+    scopes: tuple[Word, ...] = ("openid", "email", "profile")
+    email_claim: Word = "email"
+    email_trusted: bool = False
+    hosts: tuple[Word, ...] = ()
+    organisers: Groups | None = None
+
+    @property
+    def methods(self) -> dict[str, Method]:
+        """The levels, as methods."""
+        return {value: Method(level) for value, level in self.levels.items()}
+
+
 class LogSettings(Section, frozen=True, kw_only=True):
     """How the log looks. Never below `info` in production: there is no more to see."""
 
@@ -184,6 +240,7 @@ class Settings(Section, frozen=True, kw_only=True):
     mail: MailSettings
     sms: HttpSms | GammuSms
     bankid: BankIdSettings | None = None
+    sign_in: SignInSettings | None = None
     default_region: Region = Region("SE")
     default_locale: Literal["sv", "en"] = "sv"
     log: LogSettings = LogSettings()
@@ -196,7 +253,8 @@ class Settings(Section, frozen=True, kw_only=True):
     @property
     def methods(self) -> frozenset[Method]:
         """How a participant can verify here."""
-        return PARTICIPANT_METHODS | ({Method.BANKID} if self.bankid else frozenset())
+        bankid = frozenset({Method.BANKID} if self.bankid else ())
+        return PARTICIPANT_METHODS | bankid | frozenset(self.sign_in.methods.values() if self.sign_in else ())
 
     @property
     def meet_host(self) -> str:
@@ -216,6 +274,8 @@ class Credentials:
     sms_password: str | None = None
     bankid: tuple[Path, Path] | None = None
     """The files of BankID's client certificate and its key, which OpenSSL reads by itself."""
+    sign_in_secret: str | None = None
+    """The client secret at the identity provider."""
 
 
 def load_settings(path: Path) -> Settings:
@@ -263,6 +323,7 @@ def load_credentials(settings: Settings, environ: Mapping[str, str] = os.environ
         smtp_password=secret("smtp-password", required=settings.mail.username is not None),
         sms_password=secret("sms-password", required=wants_sms_password),
         bankid=_bankid_files(settings, directory),
+        sign_in_secret=secret("sign-in-secret", required=settings.sign_in is not None),
     )
 
 

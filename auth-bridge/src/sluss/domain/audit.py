@@ -28,6 +28,7 @@ class Action(StrEnum):
 
     ORGANISER_ADDED = "organiser-added"
     ENROLLED = "enrolled"
+    ACCOUNT_BOUND = "account-bound"
     SIGNED_IN = "signed-in"
     SIGNED_OUT = "signed-out"
     RECOVERY_CODE_USED = "recovery-code-used"

@@ -47,6 +47,25 @@ class NotVerified(SlussError):
         self.other_person = other_person
 
 
+class SignInRefused(NotVerified):
+    """The organisation's sign-in did not prove what was asked. `detail`, for the log, says what was wrong with it."""
+
+    public = "The sign-in did not succeed. Start again."
+
+
+class OneFactorOnly(SignInRefused):
+    """The organisation's sign-in says nothing of a second factor that is known here."""
+
+    public = "You signed in with one factor only. Sign in again with a second one, such as an authenticator."
+
+
+class SignInUnavailable(SlussError):
+    """The organisation's identity provider is away, slow, or says what it may not. `detail` is for the log."""
+
+    status = 503
+    public = "The organisation's sign-in is not answering. Try again in a while, or choose another way."
+
+
 class TooManyTries(SlussError):
     """A lock is on; it opens by itself after `retry_after` seconds."""
 

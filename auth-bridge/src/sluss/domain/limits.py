@@ -115,6 +115,12 @@ SECOND_ACCOUNT_ADDRESS = Limit("second-account-address", 5, 75 * _MINUTE)
 SECOND_ACCOUNT = Limit("second-account", 20, 5 * _HOUR)
 DOOR_SESSION = Limit("door-session", 5, 25 * _MINUTE)  # at a meeting's door, a signed-in session
 
+# The organisation's own sign-in: going there, and logout tokens that are none. Each may ask the provider something.
+PROVIDER_BROWSER = Limit("provider-browser", 20, 10 * _MINUTE)
+PROVIDER_ADDRESS = Limit("provider-address", 1000, timedelta(seconds=100))
+PROVIDER_ALL = Limit("provider-all", 2000, timedelta(seconds=100))
+LOGOUT_ADDRESS = Limit("logout-address", 30, 10 * _MINUTE)
+
 ENROL_LINK = Limit("enrol-link", 10, 10 * _MINUTE)  # every try with an enrolment link: each hashes a password
 WRONG_ENROL_ADDRESS = Limit("wrong-enrol-address", 30, 30 * _MINUTE)  # enrolment links that are none
 

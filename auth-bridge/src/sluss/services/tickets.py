@@ -1,5 +1,6 @@
 """Tickets: who may have one, and making it. Claims as RFC 7519, `amr` as RFC 8176."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -7,11 +8,12 @@ import structlog
 
 from sluss.domain.assurance import Method, Purpose, worth
 from sluss.domain.audit import Action, Outcome
-from sluss.domain.errors import NotFound, NotOpen, NotVerified, SlussError, TooManyTries, Waiting
+from sluss.domain.errors import NotFound, NotOpen, NotVerified, SignInRefused, SlussError, TooManyTries, Waiting
 from sluss.domain.freshness import is_fresh
 from sluss.domain.gate import Role
 from sluss.domain.meetings import Invitation, InvitationState, Meeting, Ticket
 from sluss.domain.policy import WAITING_ALIVE, WAITING_HEARD, Features, Policy, SensitivityClass
+from sluss.factors.sign_in import Account
 from sluss.keyring.tickets import TicketKeys
 from sluss.services import audit
 from sluss.services.common import Ground, new_id
@@ -77,13 +79,46 @@ class Tickets:
         """
         now = self._g.clock()
 
+        def prove(tx: Transaction, record: OrganiserRecord) -> str | SlussError:
+            door = self._organisers.door_use(session, record)
+            refusal = self._organisers.prove(tx, record, code, now, [door], recovery=False)
+            return refusal or self._g.hasher.digest("authenticator", record.organiser.id)
+
+        await self._verify_organiser(session, meeting_id, Method.TOTP, prove, address, now)
+
+    async def verify_by_account(
+        self, session: str, meeting_id: str, account: Account | SignInRefused, address: str
+    ) -> None:
+        """The same by a fresh sign-in at the organisation's provider. Raises the same."""
+        method = Method.SIGN_IN if isinstance(account, SlussError) else account.method
+        at = self._g.clock() if isinstance(account, SlussError) else account.signed_in_at
+
+        def prove(_: Transaction, record: OrganiserRecord) -> str | SlussError:
+            if isinstance(account, SlussError):
+                return account
+            account_hash = self._organisers.account_hash(account)
+            return account_hash if account_hash == record.account_hash else NotVerified("another's account")
+
+        await self._verify_organiser(session, meeting_id, method, prove, address, at)
+
+    async def _verify_organiser(  # noqa: PLR0917
+        self,
+        session: str,
+        meeting_id: str,
+        method: Method,
+        prove: Callable[[Transaction, OrganiserRecord], str | SlussError],
+        address: str,
+        proved_at: datetime,
+    ) -> None:
+        now = self._g.clock()
+
         def work(tx: Transaction) -> SlussError | None:
             own = self.own(tx, session, meeting_id, now)
             if isinstance(own, SlussError):
                 return own
             record, invitation = own
-            door = self._organisers.door_use(session, record)
-            refusal = self._organisers.prove(tx, record, code, now, [door], recovery=False)
+            subject = prove(tx, record)
+            refusal = subject if isinstance(subject, SlussError) else None
             outcome = Outcome.LOCKED if isinstance(refusal, TooManyTries) else Outcome.REFUSED
             self._g.audit.record(
                 tx,
@@ -92,16 +127,15 @@ class Tickets:
                 outcome if refusal else Outcome.DONE,
                 actor=audit.organiser(record.organiser.id),
                 subject=audit.invitation(invitation.id),
-                assurance="" if refusal else worth(Method.TOTP, Role.ORGANISER).acr,
+                assurance="" if refusal else worth(method, Role.ORGANISER).acr,
                 purpose=Purpose.JOIN,
-                method=Method.TOTP,
+                method=method,
                 meeting=meeting_id,
                 origin=self._g.origin(address),
             )
-            if refusal:
-                return refusal
-            subject = self._g.hasher.digest("authenticator", record.organiser.id)
-            verification = Verification(new_id(), invitation.id, Method.TOTP, subject, now)
+            if isinstance(subject, SlussError):
+                return subject
+            verification = Verification(new_id(), invitation.id, method, subject, proved_at)
             tx.verifications.add(verification, self._g.session_hash(session), Purpose.JOIN)
             return None
 
@@ -110,7 +144,7 @@ class Tickets:
         _log.info(
             "verified",
             purpose=Purpose.JOIN.value,
-            method=Method.TOTP.value,
+            method=method.value,
             meeting=meeting_id,
             origin=origin,
         )

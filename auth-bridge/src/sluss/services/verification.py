@@ -31,6 +31,8 @@ class Asked:
     at: datetime
     told: Mapping[str, str] = field(default_factory=dict)
     """What else the audit entry says: words of ours."""
+    proved_at: datetime | None = None
+    """When it was proved, if that was before: from then on it ages."""
 
 
 class Verifications:
@@ -39,10 +41,25 @@ class Verifications:
     def __init__(self, ground: Ground) -> None:
         self._g = ground
 
-    def asked(self, link: str, session: str, purpose: Purpose, method: Method, address: str, **told: str) -> Asked:
+    def asked(  # noqa: PLR0917
+        self,
+        link: str,
+        session: str,
+        purpose: Purpose,
+        method: Method,
+        address: str,
+        proved_at: datetime | None = None,
+        **told: str,
+    ) -> Asked:
         """As the pages know it, now."""
         link_hash, session_hash = self._g.link_hash(link), self._g.session_hash(session)
-        return Asked(link_hash, session_hash, purpose, method, address, self._g.clock(), told)
+        return Asked(link_hash, session_hash, purpose, method, address, self._g.clock(), told, proved_at)
+
+    def rules(self, tx: Transaction, link_hash: str) -> SensitivityClass | None:
+        """The class of the meeting behind a link; of a link that is none one of the classes, always the same."""
+        invitation = tx.invitations.by_link(link_hash)
+        meeting = tx.meetings.get(invitation.meeting_id if invitation else "")
+        return self._g.policy.of(meeting.sensitivity) if meeting else self._likely(link_hash)
 
     def offered(self, tx: Transaction, link_hash: str, purpose: Purpose) -> tuple[Method, ...]:
         """The methods that open this link for the purpose and that there are here, the best first.
@@ -50,9 +67,8 @@ class Verifications:
         A link that is none is offered what one of the classes would be, always the same.
         """
         invitation = tx.invitations.by_link(link_hash)
-        meeting = tx.meetings.get(invitation.meeting_id if invitation else "")
         seen = tx.verifications.seen_by(invitation.id if invitation else "")
-        rules = self._g.policy.of(meeting.sensitivity) if meeting else self._likely(link_hash)
+        rules = self.rules(tx, link_hash)
         ways = [m for m in self._g.methods if rules is not None and rules.requirement(purpose).accepts(m)]
         if purpose is Purpose.JOIN and seen is not None:
             ways = [m for m in ways if worth(m).identity is worth(seen.method).identity]
@@ -108,7 +124,7 @@ class Verifications:
             return subject
         if invitation is None or meeting is None:
             return NotVerified("nobody to verify")
-        verification = Verification(new_id(), invitation.id, asked.method, subject, asked.at)
+        verification = Verification(new_id(), invitation.id, asked.method, subject, asked.proved_at or asked.at)
         rules = self._g.policy.of(meeting.sensitivity)
         return accept(tx, verification, asked.session_hash, asked.purpose, rules) or verification
 

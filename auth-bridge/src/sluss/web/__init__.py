@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from sluss.web import auditor, bankid, language, organiser, pages, participant, room, security
+from sluss.web import auditor, bankid, language, organiser, pages, participant, room, security, sign_in
 from sluss.web import keys as keys_pages
 from sluss.web.context import CLOCK, KEYS, SERVICES, SETTINGS, PublicKeys
 from sluss.web.health import make_internal
@@ -52,6 +52,8 @@ def routes() -> list[web.AbstractRouteDef]:
         web.get(f"{link}/code", participant.code_form, name="code"),
         web.post(f"{link}/code", participant.send_code, name="code"),
         web.post(f"{link}/verify", participant.verify, name="verify"),
+        web.post(f"{link}/sign-in", sign_in.view, name="view_sign_in"),
+        web.post(f"{link}/join/sign-in", sign_in.join, name="join_sign_in"),
         web.post(f"{link}/answer", participant.answer, name="answer"),
         web.get(f"{link}/not-me", participant.not_me_done, name="not_me"),
         web.post(f"{link}/not-me", participant.not_me, name="not_me"),
@@ -73,6 +75,10 @@ def routes() -> list[web.AbstractRouteDef]:
         web.post(f"{link}/ticket", room.participant_ticket, name="ticket"),
         web.get(f"{link}/here", room.participant_here, name="here"),
         web.get(f"{link}/outside", room.participant_outside, name="outside"),
+        # The organisation's own sign-in
+        web.get("/sign-in/back", sign_in.back, name="sign_in_back"),
+        web.post("/sign-in/logout", sign_in.logout, name="provider_logout"),
+        web.post("/sign-in/provider", sign_in.organiser, name="organiser_sign_in"),
         # The organiser's
         web.get("/enrol/{token}", organiser.enrol_form, name="enrol"),
         web.post("/enrol/{token}", organiser.enrol, name="enrol"),
@@ -91,6 +97,7 @@ def routes() -> list[web.AbstractRouteDef]:
         web.post(f"{meeting}/end", organiser.end, name="end"),
         web.get(f"{meeting}/verify", organiser.verify_form, name="organiser_verify"),
         web.post(f"{meeting}/verify", organiser.verify, name="organiser_verify"),
+        web.post(f"{meeting}/sign-in", sign_in.meeting, name="meeting_sign_in"),
         web.get(f"{meeting}/attendance", organiser.attendance, name="attendance"),
         web.post(f"{meeting}/attendance", organiser.verify_for_attendance, name="attendance"),
         web.get(f"{meeting}/attendance.csv", organiser.attendance_csv, name="attendance_csv"),

@@ -44,12 +44,18 @@ PUBLIC = frozenset(
         "enrol",
         "sign_in",
         "sign_in_code",
+        "organiser_sign_in",
+        # Whoever was sent to the provider by this browser, and the provider itself, by a token that it signed:
+        "sign_in_back",
+        "provider_logout",
         # Whoever has a personal link. The services decide, by link and session, what it shows:
         "link",
         "code",
         "verify",
         "answer",
         "not_me",
+        "view_sign_in",
+        "join_sign_in",
         "join_code",
         "join_verify",
         "bankid",
@@ -73,7 +79,9 @@ AUDITORS = frozenset({"audit", "audited_attendance"})
 """Private routes of auditors alone; the others, but for signing out, are of organisers alone."""
 SIGN_OUT = frozenset({"sign_out", "sign_out_everywhere"})
 
-COOKIELESS = frozenset({"static", "jwks", "pem"})
+COOKIELESS = frozenset({"static", "jwks", "pem", "provider_logout"})
+MACHINES = frozenset({"provider_logout"})
+"""What no browser asks for: proved by itself, so it needs no form's token."""
 ROOMS = frozenset({"room", "organiser_room"})
 MAX_BODY_BYTES = 64 * 1024
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -185,7 +193,8 @@ async def deny_by_default(request: web.Request, handler: Handler) -> web.StreamR
 @web.middleware
 async def csrf(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse to change anything for another site's page."""
-    if request.method in _SAFE_METHODS or request.match_info.http_exception is not None:
+    unchecked = request.method in _SAFE_METHODS or route_name(request) in MACHINES
+    if unchecked or request.match_info.http_exception is not None:
         return await handler(request)
     # Under `Referrer-Policy: no-referrer` a browser's own form posts carry `Origin: null`; the token decides then.
     if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
