@@ -45,6 +45,7 @@ from sluss.services.meetings import Meetings
 from sluss.services.organisers import Organisers
 from sluss.services.outside import Outside
 from sluss.services.participation import Participation
+from sluss.services.passkeys import Passkeys
 from sluss.services.tickets import Tickets
 from sluss.services.verification import Verifications
 from sluss.store.database import Store, require_current_schema
@@ -225,12 +226,14 @@ def _ground(
 
 def _services(ground: Ground, keys: TicketKeys, door: Callable[[], Door], *, gate: bool) -> Services:
     organisers = Organisers(ground, Passwords())
-    participation = Participation(ground, door, Verifications(ground))
+    verifications = Verifications(ground)
+    participation = Participation(ground, door, verifications)
     tickets = Tickets(ground, keys, organisers)
     return Services(
         organisers=organisers,
         meetings=Meetings(ground, door),
         participation=participation,
+        passkeys=Passkeys(ground, organisers, tickets, participation, verifications),
         tickets=tickets,
         admission=Admission(ground, keys, participation, door),
         outside=Outside(ground, tickets, door),

@@ -264,8 +264,8 @@ def policy_check(file: Path | None) -> None:
     click.echo(f"ok {policy.source}")
     for one in policy.classes.values():
         if not one.ways_in(PARTICIPANT_METHODS):
-            have = ", ".join(PARTICIPANT_METHODS)
-            wanted = " or ".join(one.join.methods)
+            have = ", ".join(sorted(PARTICIPANT_METHODS))
+            wanted = " or ".join(m for m in one.join.methods if m not in PARTICIPANT_METHODS)
             click.echo(f"{one.name}: nobody can enter with what is set up ({have}): it takes {wanted}")
 
 

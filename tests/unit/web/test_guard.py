@@ -16,6 +16,8 @@ FORM = "application/x-www-form-urlencoded"
 PUBLIC_ROUTES = {
     "static", "jwks", "pem", "language", "enrol", "sign_in", "sign_in_code", "link", "code", "verify", "answer",
     "not_me", "join_code", "join_verify", "room", "ticket", "here", "outside",
+    "sign_in_passkey", "sign_in_passkey_verify", "passkey", "passkey_verify", "passkey_new", "passkey_add",
+    "passkey_remove", "join_passkey", "join_passkey_verify",
 }  # fmt: skip
 
 

@@ -94,6 +94,9 @@ TRIES_BROWSER = Limit("tries-browser", 10, 50 * _MINUTE, LockKind.TRIES)  # a ve
 TRIES_ADDRESS = Limit("tries-address", 200, 200 * _MINUTE)
 TRIES_ALL = Limit("tries-all", 1000, 500 * _MINUTE)
 
+# Asking to use a passkey, or for what it is to sign. It cannot be guessed; each asking is a row for five minutes.
+PASSKEY_ADDRESS = Limit("passkey-address", 1000, timedelta(seconds=100))
+
 # Signing in: wrong passwords, except where it says every one. A browser that has signed in before has its own limit.
 SIGN_IN_BROWSER = Limit("sign-in-browser", 10, 50 * _MINUTE)
 SIGN_IN_ACCOUNT_ADDRESS = Limit("sign-in-account-address", 5, 75 * _MINUTE)

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 from sluss.domain.assurance import Method
 from sluss.domain.gate import Role
 from sluss.domain.limits import Lock
+from sluss.domain.passkeys import Passkey
 
 OPENS_BEFORE = timedelta(minutes=15)
 CLOSES_AFTER = timedelta(minutes=30)
@@ -199,6 +200,8 @@ class InvitationStatus:
     here: bool
     locks: tuple[Lock, ...]
     """What this person has to wait for."""
+    passkey_copied: bool
+    """Whether a passkey of theirs is locked because there is a copy of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +233,9 @@ class InvitationView:
     """Whether that is when the organiser is there."""
     methods: tuple[Method, ...]
     """By what this person can verify to enter."""
+    passkeys: tuple[Passkey, ...]
+    """This person's."""
+    may_add_passkey: bool
     others: tuple[str, ...] = ()
     """Who else is invited, where the class shows it."""
 

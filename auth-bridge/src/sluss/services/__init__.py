@@ -10,6 +10,7 @@ from sluss.services.meetings import Meetings
 from sluss.services.organisers import Organisers
 from sluss.services.outside import Outside
 from sluss.services.participation import Participation
+from sluss.services.passkeys import Passkeys
 from sluss.services.tickets import Tickets
 
 
@@ -20,6 +21,7 @@ class Services:
     organisers: Organisers
     meetings: Meetings
     participation: Participation
+    passkeys: Passkeys
     tickets: Tickets
     admission: Admission
     outside: Outside

@@ -53,6 +53,10 @@ class Ground:
         """How a phone is known again: the subject of its verifications, the owner of its limits."""
         return self.hasher.digest("phone", mobile)
 
+    def person_hash(self, email: str, mobile: str) -> str:
+        """How a person is known again from one invitation to the next: as the organiser named them."""
+        return self.hasher.digest("person", email.casefold(), mobile)
+
     def limit_key(self, *values: str, address: str = "") -> str:
         """Whose limit it is, when it is several things together. Of an address its network."""
         return self.hasher.digest("limit", network(address), *values)

@@ -110,7 +110,7 @@ class Meetings:
             owners = self._owners(tx, meeting.id)
             locked = limits.locks(tx, [meeting.id, *chain.from_iterable(owners.values())], now)
             statuses = tuple(
-                _status(
+                self._status(
                     tx,
                     invitation,
                     here=invitation.id in inside,
@@ -253,6 +253,22 @@ class Meetings:
         await self._expel(meeting, invitation, "The organiser has put you out of the meeting.")
         return meeting.id
 
+    def _status(
+        self, tx: Transaction, invitation: Invitation, *, here: bool, locks: tuple[Lock, ...]
+    ) -> InvitationStatus:
+        delivery, error = tx.outbox.mail_status(invitation.id)
+        seen = tx.verifications.seen_by(invitation.id)
+        return InvitationStatus(
+            invitation,
+            delivery,
+            error,
+            seen.verified_at if seen else None,
+            seen.method if seen else None,
+            here,
+            locks,
+            any(one.locked_at for one in tx.passkeys.of(self._g.person_hash(invitation.email, invitation.mobile))),
+        )
+
     def _owners(self, tx: Transaction, meeting_id: str) -> dict[str, tuple[str, str]]:
         """Under whom each participant's limits are found: the personal link and the phone."""
         links = tx.invitations.link_hashes(meeting_id)
@@ -334,11 +350,3 @@ def sms_day_opens(tx: Transaction, rules: SmsRules, now: datetime) -> datetime |
     nth = tx.outbox.nth_newest(SMS, rules.per_day)
     opens_at = nth + timedelta(days=1) if nth else now
     return opens_at if now < opens_at else None
-
-
-def _status(tx: Transaction, invitation: Invitation, *, here: bool, locks: tuple[Lock, ...]) -> InvitationStatus:
-    delivery, error = tx.outbox.mail_status(invitation.id)
-    seen = tx.verifications.seen_by(invitation.id)
-    return InvitationStatus(
-        invitation, delivery, error, seen.verified_at if seen else None, seen.method if seen else None, here, locks
-    )

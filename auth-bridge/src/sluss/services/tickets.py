@@ -1,5 +1,6 @@
 """Tickets: who may have one, and making it. Claims as RFC 7519, `amr` as RFC 8176."""
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,6 +17,7 @@ from sluss.keyring.tickets import TicketKeys
 from sluss.services import audit
 from sluss.services.common import Ground, new_id
 from sluss.services.organisers import Organisers
+from sluss.services.verification import counts
 from sluss.store.access import OrganiserRecord
 from sluss.store.database import Transaction
 from sluss.store.proof import Verification
@@ -75,6 +77,23 @@ class Tickets:
 
         Raises `NotVerified`, `TooManyTries`, `SignInRequired`, `NotFound`.
         """
+
+        def prove(tx: Transaction, record: OrganiserRecord, now: datetime) -> str | SlussError:
+            door = self._organisers.door_use(session, record)
+            refusal = self._organisers.prove(tx, record, code, now, [door], recovery=False)
+            return refusal or self._g.hasher.digest("authenticator", record.organiser.id)
+
+        await self.organiser_proves(session, meeting_id, Method.TOTP, address, prove)
+
+    async def organiser_proves(
+        self,
+        session: str,
+        meeting_id: str,
+        method: Method,
+        address: str,
+        prove: Callable[[Transaction, OrganiserRecord, datetime], str | SlussError],
+    ) -> None:
+        """Keep the organiser's `join` verification that `prove` leads to: the subject, or why not. Raises the same."""
         now = self._g.clock()
 
         def work(tx: Transaction) -> SlussError | None:
@@ -82,8 +101,8 @@ class Tickets:
             if isinstance(own, SlussError):
                 return own
             record, invitation = own
-            door = self._organisers.door_use(session, record)
-            refusal = self._organisers.prove(tx, record, code, now, [door], recovery=False)
+            subject = prove(tx, record, now)
+            refusal = subject if isinstance(subject, SlussError) else None
             outcome = Outcome.LOCKED if isinstance(refusal, TooManyTries) else Outcome.REFUSED
             self._g.audit.record(
                 tx,
@@ -92,16 +111,15 @@ class Tickets:
                 outcome if refusal else Outcome.DONE,
                 actor=audit.organiser(record.organiser.id),
                 subject=audit.invitation(invitation.id),
-                assurance="" if refusal else worth(Method.TOTP, Role.ORGANISER).acr,
+                assurance="" if refusal else worth(method, Role.ORGANISER).acr,
                 purpose=Purpose.JOIN,
-                method=Method.TOTP,
+                method=method,
                 meeting=meeting_id,
                 origin=self._g.origin(address),
             )
-            if refusal:
-                return refusal
-            subject = self._g.hasher.digest("authenticator", record.organiser.id)
-            verification = Verification(new_id(), invitation.id, Method.TOTP, subject, now)
+            if isinstance(subject, SlussError):
+                return subject
+            verification = Verification(new_id(), invitation.id, method, subject, now)
             tx.verifications.add(verification, self._g.session_hash(session), Purpose.JOIN)
             return None
 
@@ -110,7 +128,7 @@ class Tickets:
         _log.info(
             "verified",
             purpose=Purpose.JOIN.value,
-            method=Method.TOTP.value,
+            method=method.value,
             meeting=meeting_id,
             origin=origin,
         )
@@ -232,7 +250,7 @@ def ticket_basis(
     if not meeting.is_open(now):
         return NotOpen("outside its time, or ended")
     rules = policy.of(meeting.sensitivity)
-    if invitation.role is Role.PARTICIPANT and not rules.join.accepts(verification.method):
+    if invitation.role is Role.PARTICIPANT and not counts(tx, verification, Purpose.JOIN, rules):
         return NotVerified("method not accepted for this class")
     if not _lasts(tx, verification, rules, now):
         return NotVerified("the join verification is too old")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, insert, literal_column, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from sluss.domain.assurance import Method, Purpose
@@ -134,7 +134,8 @@ class VerificationRepository:
         )
 
     def _first(self, condition: ColumnElement[bool]) -> Verification | None:
-        query = select(verifications).where(condition).order_by(verifications.c.verified_at.desc()).limit(1)
+        query = select(verifications).where(condition).limit(1)
+        query = query.order_by(verifications.c.verified_at.desc(), literal_column("verifications.rowid").desc())
         row = self._c.execute(query).one_or_none()
         return self._verification(row) if row else None
 

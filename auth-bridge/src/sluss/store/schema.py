@@ -17,7 +17,7 @@ from sqlalchemy import (
     Table,
 )
 
-REVISION = "0005"
+REVISION = "0006"
 """The migration this code is written for."""
 
 metadata = MetaData(
@@ -70,6 +70,20 @@ sessions = Table(
     Column("complete", Boolean, nullable=False),  # both factors, or the password alone
     Column("created_at", Integer, nullable=False),
     Column("seen_at", Integer, nullable=False),
+    Column("proved_at", Integer),  # when a factor was last proved in it
+)
+
+passkeys = Table(
+    "passkeys",
+    metadata,
+    Column("id", String, primary_key=True),  # keyed hash of the credential id
+    Column("owner", String, nullable=False, index=True),  # an organiser, or keyed hash of an invited person
+    Column("credential", LargeBinary, nullable=False),
+    Column("sign_count", BigInteger, nullable=False),
+    Column("enrolled_by", String, nullable=False),  # the method its owner had verified by
+    Column("created_at", Integer, nullable=False),
+    Column("used_at", Integer),
+    Column("locked_at", Integer),  # when its sign count went back
 )
 
 limits = Table(
@@ -119,7 +133,7 @@ invitations = Table(
 
 challenges = Table(
     # One outstanding SMS code a link, browser and purpose. A link that is not ours gets one too, which nothing matches:
-    # so both look and take the same.
+    # so both look and take the same. What a passkey has to sign is here as well, each use of one by a hash of its own.
     "challenges",
     metadata,
     Column("link_hash", String, nullable=False),
