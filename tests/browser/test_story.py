@@ -17,13 +17,14 @@ ZONE = "Europe/Stockholm"
 class Organiser:
     """An organiser at a desk, with an authenticator that is never asked twice for the same step."""
 
-    def __init__(self, page: Page, host) -> None:
+    def __init__(self, page: Page, host, email: str = "eva.ek@sluss.test") -> None:
         self.page = page
         self.host = host
+        self.email = email
         self._used = 0
 
     def enrol(self, picture) -> None:
-        url = self.host.run("sluss organiser add --name 'Eva Ek' --email eva.ek@sluss.test").stdout
+        url = self.host.run(f"sluss organiser add --name 'Eva Ek' --email {self.email}").stdout
         self.page.goto(re.search(r"https://\S+", url)[0])
         secret = self.page.locator("code.secret").inner_text().replace(" ", "")
         self._totp = pyotp.TOTP(secret)
@@ -44,14 +45,14 @@ class Organiser:
 
     def sign_in(self) -> None:
         self.page.goto(self.host.portal_url)
-        self.page.get_by_label("E-mail").fill("eva.ek@sluss.test")
+        self.page.get_by_label("E-mail").fill(self.email)
         self.page.get_by_label("Password").fill(PASSWORD)
         self.page.locator("main").get_by_role("button").first.click()
         self.page.get_by_label("Code").fill(self.code())
         self.page.locator("main").get_by_role("button").first.click()
         expect(self.page.get_by_role("heading", name="Your meetings")).to_be_visible()
 
-    def invite(self, picture) -> None:
+    def invite(self, picture, people=(ANNA, BO)) -> None:
         start = datetime.now(ZoneInfo(ZONE)) + timedelta(minutes=10)
         page = self.page
         page.get_by_role("link", name="New meeting").click()
@@ -61,7 +62,7 @@ class Organiser:
         page.get_by_label("Start").fill(f"{start:%H:%M}")
         page.get_by_label("Length in minutes").fill("45")
         page.get_by_label("Time zone").select_option(ZONE)
-        for number, (name, mail, mobile, _) in enumerate((ANNA, BO), 1):
+        for number, (name, mail, mobile, _) in enumerate(people, 1):
             row = page.get_by_role("group", name=f"Participant {number}")
             row.get_by_label("Name").fill(name)
             row.get_by_label("E-mail").fill(mail)
