@@ -210,6 +210,8 @@ async def test_other_persons_passkey_is_refused_and_written_down(invited, anna):
     assert not await sees(invited, OTHER_BROWSER)
     told = await last(invited, Action.VERIFIED)
     assert (told["outcome"], told["reason"]) == ("refused", "passkey: of another person")
+    view = await invited.services.meetings.view(invited.eva, invited.held.id)
+    assert [status.wrong_person_at for status in view.participants] == [invited.clock.now, None]
 
 
 async def test_organisers_passkey_opens_nobodys_invitation(invited, anna):

@@ -120,6 +120,20 @@ async def test_locked_passkey_is_told_to_the_meetings_organiser_and_removed_by_i
     assert "Next time with a passkey" in browser.page.text
 
 
+async def test_organiser_is_told_that_somebody_else_tried(portal, organiser, link, anna):
+    await portal.meeting(organiser, BENGT)
+    bengts = await portal.link(BENGT)
+    browser = portal.browser()
+    await browser.get(link)
+    browser.page.form(f"{link}/passkey").action = f"{bengts}/passkey"
+    assert (await use(browser, anna, f"{bengts}/passkey", f"{bengts}/passkey/verify")).status == 403
+    for meeting in portal.world.sql("SELECT id FROM meetings"):
+        page = await organiser.get(f"/meetings/{meeting['id']}")
+        assert ("Somebody else tried to prove who they are with this link, 15 Oct" in page.text) is (
+            BENGT.name in page.text
+        )
+
+
 async def test_passkey_is_added_in_words_of_ones_own_language(portal, link):
     browser = portal.browser("sv")
     await browser.get(link)

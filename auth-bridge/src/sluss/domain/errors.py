@@ -40,6 +40,10 @@ class NotVerified(SlussError):
     public = "That did not match. Try again, or ask for a new code."
 
 
+class WrongPerson(NotVerified):
+    """A real proof, but by somebody else than whom the link is for. To them it looks like any other `NotVerified`."""
+
+
 class TooManyTries(SlussError):
     """A lock is on; it opens by itself after `retry_after` seconds."""
 

@@ -200,6 +200,8 @@ class InvitationStatus:
     here: bool
     locks: tuple[Lock, ...]
     """What this person has to wait for."""
+    wrong_person_at: datetime | None
+    """When somebody else last proved who they are, with this person's link."""
     passkey_copied: bool
     """Whether a passkey of theirs is locked because there is a copy of it."""
 

@@ -266,6 +266,7 @@ class Meetings:
             seen.method if seen else None,
             here,
             locks,
+            tx.invitations.wrong_person_at(invitation.id),
             any(one.locked_at for one in tx.passkeys.of(self._g.person_hash(invitation.email, invitation.mobile))),
         )
 

@@ -9,7 +9,7 @@ import structlog
 
 from sluss.domain.assurance import Method, Purpose
 from sluss.domain.audit import NOBODY, Action, Outcome
-from sluss.domain.errors import InvalidInput, NotFound, NotVerified, SlussError
+from sluss.domain.errors import InvalidInput, NotFound, NotVerified, SlussError, WrongPerson
 from sluss.domain.freshness import is_fresh
 from sluss.domain.limits import PASSKEY_ADDRESS
 from sluss.domain.meetings import Invitation, Organiser
@@ -89,7 +89,7 @@ class Passkeys:
             if isinstance(passkey, SlussError):
                 return passkey
             if invitation is None or passkey.owner != self._person(invitation):
-                return NotVerified("passkey: of another person")
+                return WrongPerson("passkey: of another person")
             return passkey.id
 
         await self._verifications.verify(asked, prove)

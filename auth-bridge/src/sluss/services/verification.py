@@ -8,7 +8,7 @@ import structlog
 
 from sluss.domain.assurance import PREFERENCE, Method, Purpose, worth
 from sluss.domain.audit import NOBODY, Action, Outcome
-from sluss.domain.errors import NotVerified, SlussError, TooManyTries
+from sluss.domain.errors import NotVerified, SlussError, TooManyTries, WrongPerson
 from sluss.domain.meetings import Invitation, InvitationState, Meeting
 from sluss.domain.policy import SensitivityClass
 from sluss.services import audit
@@ -67,13 +67,15 @@ class Verifications:
         """Keep the verification that `prove` leads to. Raises `NotVerified` for every reason, `TooManyTries`.
 
         `prove` is given the live invitation, or None for every other link, and says by what its person is known (the
-        subject), or why it is not they. Both ways are audited.
+        subject), or why it is not they. Both ways are audited; of somebody else's proof the organiser is told.
         """
         origin = self._g.origin(asked.address)
 
         def work(tx: Transaction) -> Verification | SlussError:
             done = self._complete(tx, asked, prove)
             whose = audit.invitation(tx.invitations.id_of(asked.link_hash))
+            if isinstance(done, WrongPerson):
+                tx.invitations.note_wrong_person(asked.link_hash, asked.at)
             refused = done if isinstance(done, SlussError) else None
             self._g.audit.record(
                 tx,
@@ -147,7 +149,7 @@ def accept(
         return NotVerified("method not accepted for this class")
     seen = tx.verifications.seen_by(verification.invitation_id)
     if purpose is Purpose.JOIN and (seen is None or seen.subject != verification.subject):
-        return NotVerified("not the person who saw the invitation")
+        return WrongPerson("not the person who saw the invitation")
     tx.verifications.add(verification, session_hash, purpose)
     return None
 

@@ -193,6 +193,17 @@ class InvitationRepository:
         )
         return {row.id: row.link_hash for row in self._c.execute(query)}
 
+    def note_wrong_person(self, link_hash: str, now: datetime) -> None:
+        """Somebody else proved who they are with this link, if there is one."""
+        self._c.execute(
+            update(invitations).where(invitations.c.link_hash == link_hash).values(wrong_person_at=seconds(now))
+        )
+
+    def wrong_person_at(self, invitation_id: str) -> datetime | None:
+        """When that was last."""
+        query = select(invitations.c.wrong_person_at).where(invitations.c.id == invitation_id)
+        return instant_or_none(self._c.execute(query).scalar_one())
+
     def set_answer(self, invitation_id: str, answer: Answer) -> None:
         """Note the answer."""
         self._c.execute(update(invitations).where(invitations.c.id == invitation_id).values(answer=answer.value))

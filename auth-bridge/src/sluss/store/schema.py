@@ -128,6 +128,7 @@ invitations = Table(
     Column("answer", String, nullable=False),
     Column("state", String, nullable=False),
     Column("username", String, nullable=False, unique=True),
+    Column("wrong_person_at", Integer),  # when somebody else last proved who they are with its link
     Column("created_at", Integer, nullable=False),
 )
 

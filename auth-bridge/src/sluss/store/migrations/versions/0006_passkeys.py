@@ -1,4 +1,4 @@
-"""Passkeys, and when a session's person last proved a factor."""
+"""Passkeys, when a session's person last proved a factor, and when the wrong person last tried a link."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -22,4 +22,5 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_passkeys")),
     )
     op.create_index(op.f("ix_passkeys_owner"), "passkeys", ["owner"], unique=False)
+    op.add_column("invitations", sa.Column("wrong_person_at", sa.Integer(), nullable=True))
     op.add_column("sessions", sa.Column("proved_at", sa.Integer(), nullable=True))
