@@ -5,7 +5,6 @@ The user is verified by PIN or biometrics each time. A passkey is one that its a
 """
 
 import json
-from base64 import urlsafe_b64decode
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -16,10 +15,12 @@ from fido2.webauthn import (
     AttestationConveyancePreference,
     AttestedCredentialData,
     AuthenticationResponse,
+    CollectedClientData,
     PublicKeyCredentialParameters,
     PublicKeyCredentialRpEntity,
     PublicKeyCredentialType,
     PublicKeyCredentialUserEntity,
+    RegistrationResponse,
     ResidentKeyRequirement,
     UserVerificationRequirement,
 )
@@ -73,7 +74,9 @@ class Ceremonies:
     def made(self, challenge: bytes, response: str) -> NewPasskey:
         """Check a RegistrationResponseJSON (WebAuthn 7.1). Raises `NotVerified`."""
         try:
-            data = self._server.register_complete(_state(challenge), _read(response))
+            answer: RegistrationResponse = RegistrationResponse.from_dict(json.loads(response))
+            _check_page(answer.response.client_data)
+            data = self._server.register_complete(_state(challenge), answer)
             one = data.credential_data
         except Exception as error:  # whatever the library stumbles over is no passkey
             raise _refused(error) from error
@@ -84,7 +87,8 @@ class Ceremonies:
     def proved(self, challenge: bytes, response: str, credential: bytes) -> int:
         """Check an AuthenticationResponseJSON by this passkey (WebAuthn 7.2); its sign count. Raises `NotVerified`."""
         try:
-            answer = AuthenticationResponse.from_dict(_read(response))
+            answer: AuthenticationResponse = AuthenticationResponse.from_dict(json.loads(response))
+            _check_page(answer.response.client_data)
             self._server.authenticate_complete(_state(challenge), [AttestedCredentialData(credential)], answer)
         except Exception as error:  # whatever the library stumbles over is no proof
             raise _refused(error) from error
@@ -103,16 +107,10 @@ def _state(challenge: bytes) -> dict[str, str]:
     return {"challenge": websafe_encode(challenge), "user_verification": UserVerificationRequirement.REQUIRED}
 
 
-def _read(response: str) -> dict[str, Any]:
-    """The response, of the portal's own page and not of a frame in another site's, which the library does not ask."""
-    found: dict[str, Any] = json.loads(response)
-    client_data = found["response"]["clientDataJSON"]
-    if (
-        json.loads(urlsafe_b64decode(client_data + "=" * (-len(client_data) % 4))).get("crossOrigin", False)
-        is not False
-    ):
+def _check_page(client_data: CollectedClientData) -> None:
+    """It was the portal's own page and not a frame in another site's, for which the library does not ask."""
+    if client_data.cross_origin is not False:
         raise ValueError("made in a frame of another site")
-    return found
 
 
 def _refused(error: Exception) -> NotVerified:
