@@ -63,6 +63,7 @@ PLAUSIBLE = {
     "answer": "accepted",
     "lang": "en",
     "return": "/sign-in",
+    "response": "{}",
 }
 
 

@@ -52,7 +52,7 @@ class Organiser:
         self.page.locator("main").get_by_role("button").first.click()
         expect(self.page.get_by_role("heading", name="Your meetings")).to_be_visible()
 
-    def invite(self, picture) -> None:
+    def invite(self, picture, people=(ANNA, BO)) -> None:
         start = datetime.now(ZoneInfo(ZONE)) + timedelta(minutes=10)
         page = self.page
         page.get_by_role("link", name="New meeting").click()
@@ -62,7 +62,7 @@ class Organiser:
         page.get_by_label("Start").fill(f"{start:%H:%M}")
         page.get_by_label("Length in minutes").fill("45")
         page.get_by_label("Time zone").select_option(ZONE)
-        for number, (name, mail, mobile, _) in enumerate((ANNA, BO), 1):
+        for number, (name, mail, mobile, _) in enumerate(people, 1):
             row = page.get_by_role("group", name=f"Participant {number}")
             row.get_by_label("Name").fill(name)
             row.get_by_label("E-mail").fill(mail)

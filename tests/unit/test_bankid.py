@@ -60,7 +60,7 @@ async def test_person_of_the_number_sees_the_invitation_and_enters_the_meeting(n
     claims = jwt.decode(ticket.token, options={"verify_signature": False})
     assert (claims["acr"], claims["amr"]) == ("urn:sluss:acr:aal2", ["pop", "user", "mfa"])
     (seen,) = numbered.world.sql("SELECT * FROM verifications WHERE purpose = 'view'")
-    assert (seen["method"], seen["subject"]) == ("bankid", numbered.world.ground.person_hash(NUMBER))
+    assert (seen["method"], seen["subject"]) == ("bankid", numbered.world.ground.personal_number_hash(NUMBER))
 
 
 async def test_number_decides_whatever_the_name_in_the_certificate(numbered):

@@ -155,9 +155,9 @@ def test_settings_are_read_as_written(tmp_path):
 
 
 def test_methods_are_what_the_settings_lead_to(tmp_path):
-    assert load_settings(written(tmp_path, valid(tmp_path))).methods == {Method.SMS}
+    assert load_settings(written(tmp_path, valid(tmp_path))).methods == {Method.SMS, Method.PASSKEY}
     settings = valid(tmp_path) | {"sign_in": SIGN_IN}
-    everything = {Method.SMS, Method.SIGN_IN, Method.SIGN_IN_HIGH}
+    everything = {Method.SMS, Method.PASSKEY, Method.SIGN_IN, Method.SIGN_IN_HIGH}
     assert load_settings(written(tmp_path, settings)).methods == everything
 
 
@@ -302,9 +302,9 @@ def test_sms_go_to_the_regions_own_country_and_two_thousand_a_day_unless_it_is_s
 
 def test_methods_are_what_is_set_up(tmp_path):
     settings = valid(tmp_path)
-    assert load_settings(written(tmp_path, settings)).methods == {Method.SMS}
+    assert load_settings(written(tmp_path, settings)).methods == {Method.SMS, Method.PASSKEY}
     settings["bankid"] = BANKID
-    assert load_settings(written(tmp_path, settings)).methods == {Method.SMS, Method.BANKID}
+    assert load_settings(written(tmp_path, settings)).methods == {Method.SMS, Method.PASSKEY, Method.BANKID}
 
 
 def test_key_that_is_there_twice_is_named(tmp_path):

@@ -11,6 +11,7 @@ from tests.unit.world import ANNA, MOBILE, World, build
 from sluss.domain.assurance import Method, Purpose, worth
 from sluss.domain.errors import NotVerified, TooManyTries, Waiting
 from sluss.domain.explain import Explanation, explain
+from sluss.domain.passkeys import Passkey
 from sluss.services.common import new_id
 from sluss.services.purge import purge
 from sluss.services.verification import accept
@@ -41,25 +42,36 @@ class Row:
     """Whether the proof counts at all."""
     opens: bool
     """And is fresh enough to open what it is for."""
+    added_after: Method | None = None
+    """Of a passkey: how its owner had shown who they are. None: by a method that shows the invitation."""
 
     def __str__(self) -> str:
         who = "" if self.same_person else " by somebody else"
-        return f"{self.purpose} by {self.method}, {self.age} old{who}"
+        added = f" added after {self.added_after}" if self.added_after else ""
+        return f"{self.purpose} by {self.method}{added}, {self.age} old{who}"
 
 
 def rows(explanation: Explanation) -> list[Row]:
     """All combinations; what is expected comes from the explanation alone."""
     ways = {(way.purpose, way.method): way.fresh for way in explanation.ways}
     asked = {way.purpose: way.fresh for way in explanation.ways}
+    views = {way.method for way in explanation.of(Purpose.VIEW)}
     found = []
     for purpose, method, which in product(Purpose, Method, AGES):
         for same_person in (True, False) if purpose is Purpose.JOIN else (True,):
             fresh = ways.get((purpose, method))
             old = age(which, fresh or asked[purpose])
-            accepted = fresh is not None and same_person
-            opens = fresh is not None and same_person and old < fresh
-            found.append(Row(purpose, method, old, same_person, accepted, opens))
+            for added_after in others(Method) if method is Method.PASSKEY else (None,):
+                accepted = fresh is not None and same_person and (not added_after or added_after in views)
+                found.append(
+                    Row(purpose, method, old, same_person, accepted, accepted and old < (fresh or old), added_after)
+                )
     return found
+
+
+def others(methods) -> list[Method]:
+    """All but the passkey."""
+    return [method for method in methods if method is not Method.PASSKEY]
 
 
 @pytest.fixture(params=CLASSES, ids="-".join)
@@ -83,10 +95,25 @@ async def invited(world: World, explanation: Explanation, number: int) -> list[t
     return [(world.link(one.email), one.id) for one in found]
 
 
-def subject(world: World, method: Method, person: str = "same") -> str:
+def subject(world: World, method: Method, invitation: str, person: str = "same") -> str:
     """By what the method knows the person."""
     identity = worth(method).identity
+    if method is Method.PASSKEY:
+        return f"{person} passkey of {invitation}"
     return world.ground.phone_hash(MOBILE) if method is Method.SMS else f"{identity} of the {person} person"
+
+
+async def keep_passkeys(world: World, invitation: str, added_after: Method) -> None:
+    """Let the invited person have two."""
+
+    def work(tx):
+        one = tx.invitations.get(invitation)
+        owner = world.ground.passkey_owner_hash(one.email, one.mobile)
+        for person in ("same", "other"):
+            passkey_id = subject(world, Method.PASSKEY, invitation, person)
+            tx.passkeys.add(Passkey(passkey_id, owner, b"", 0, added_after, "", world.clock.now))
+
+    await world.store.run(work)
 
 
 async def prove(world: World, invitation: str, purpose: Purpose, proof: Verification, *, by_force: bool) -> bool:
@@ -121,14 +148,19 @@ async def opens(world: World, purpose: Purpose, link: str, browser: str) -> bool
 async def outcome(world: World, explanation: Explanation, row: Row, link: str, invitation: str) -> tuple[bool, bool]:
     """Whether the row's proof counts, and whether it opens what it is for; where it did not count, put in by force."""
     at = world.clock.now - row.age
+    added_after = row.added_after or others(way.method for way in explanation.of(Purpose.VIEW))[0]
+    await keep_passkeys(world, invitation, added_after)
     if row.purpose is Purpose.JOIN:
         same = [w.method for w in explanation.of(Purpose.VIEW) if w.worth.identity is worth(row.method).identity]
         by = same[0] if same else explanation.of(Purpose.VIEW)[0].method
-        seen = Verification(new_id(), invitation, by, subject(world, by, "same" if row.same_person else "other"), at)
+        seen = Verification(
+            new_id(), invitation, by, subject(world, by, invitation, "same" if row.same_person else "other"), at
+        )
         if by is Method.SMS and not row.same_person:
             seen = Verification(seen.id, invitation, by, "another phone", at)
-        assert await prove(world, invitation, Purpose.VIEW, seen, by_force=False)
-    proof = Verification(new_id(), invitation, row.method, subject(world, row.method), at)
+        counted = await prove(world, invitation, Purpose.VIEW, seen, by_force=row.added_after is not None)
+        assert counted or row.added_after
+    proof = Verification(new_id(), invitation, row.method, subject(world, row.method, invitation), at)
     accepted = await prove(world, invitation, row.purpose, proof, by_force=row.same_person)
     return accepted, await opens(world, row.purpose, link, invitation)
 

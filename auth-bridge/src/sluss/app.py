@@ -50,6 +50,7 @@ from sluss.services.meetings import Meetings
 from sluss.services.organisers import Organisers
 from sluss.services.outside import Outside
 from sluss.services.participation import Participation
+from sluss.services.passkeys import Passkeys
 from sluss.services.sign_in import SignIns
 from sluss.services.tickets import Tickets
 from sluss.services.verification import Verifications
@@ -256,6 +257,7 @@ def _services(
         organisers=organisers,
         meetings=Meetings(ground, door),
         participation=participation,
+        passkeys=Passkeys(ground, organisers, tickets, participation, verifications),
         sign_ins=SignIns(ground, provider, verifications, organisers, tickets),
         tickets=tickets,
         admission=Admission(ground, keys, participation, door),

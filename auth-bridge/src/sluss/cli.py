@@ -268,11 +268,10 @@ def policy_check(path: Path, file: Path | None) -> None:
     """Check a policy, the one in force or that in FILE; say the first thing that is wrong, or who cannot enter."""
     policy, methods = installed_policy(file) if file else _policy(), _methods(path)
     click.echo(f"ok {policy.source}")
-    methods = _methods(path)
     for one in policy.classes.values():
         if not one.ways_in(methods):
             have = ", ".join(sorted(methods))
-            wanted = " or ".join(one.join.methods)
+            wanted = " or ".join([m for m in one.join.methods if m not in methods] or one.join.methods)
             click.echo(f"{one.name}: nobody can enter with what is set up ({have}): it takes {wanted}")
 
 

@@ -16,6 +16,8 @@ FORM = "application/x-www-form-urlencoded"
 PUBLIC_ROUTES = {
     "static", "jwks", "pem", "language", "enrol", "sign_in", "sign_in_code", "link", "code", "verify", "answer",
     "not_me", "join_code", "join_verify", "room", "ticket", "here", "outside",
+    "sign_in_passkey", "sign_in_passkey_verify", "passkey", "passkey_verify", "passkey_new", "passkey_add",
+    "passkey_remove", "join_passkey", "join_passkey_verify",
     "bankid", "bankid_qr", "bankid_collect", "bankid_cancel", "join_bankid", "join_bankid_qr", "join_bankid_collect",
     "join_bankid_cancel", "bankid_returned",
     "organiser_sign_in", "sign_in_back", "provider_logout", "view_sign_in", "join_sign_in",
@@ -291,7 +293,7 @@ async def test_id_on_the_page_is_the_one_in_the_audit_log(portal, browser):
 
 async def test_without_a_provider_there_is_no_sign_in_by_one(portal, browser, link):
     page = await browser.get("/sign-in")
-    assert [form.action for form in page.forms] == ["/sign-in", "/language"]
+    assert [form.action for form in page.forms] == ["/sign-in", "/sign-in/passkey", "/language"]
     for path in (f"{link}/sign-in", f"{link}/join/sign-in", "/sign-in/provider"):
         assert (await browser.ask("POST", path, body=f"csrf={page.csrf}")).status == 404, path
     assert (await browser.ask("GET", "/sign-in/back?state=x&code=y")).status == 404

@@ -339,5 +339,5 @@ async def test_classes_are_called_what_the_policy_calls_them_in_the_readers_lang
 
 
 async def test_form_says_so_where_nobody_could_enter_any_class(portal, organiser):
-    portal.world.change_class(join=Requirement((Method.PASSKEY,), timedelta(minutes=5)))
+    portal.world.change_class(join=Requirement((Method.BANKID,), timedelta(minutes=5)))
     assert "No class can be chosen" in (await organiser.get("/meetings/new")).text

@@ -192,9 +192,13 @@ async def test_wrong_link_withdrawn_link_and_other_persons_account_are_refused_i
     assert not portal.world.sql("SELECT * FROM verifications")
 
 
-async def test_other_persons_account_is_on_record_for_the_organiser(portal, colleague, idp, link):
-    await see(colleague, idp, link, **OF_BENGT)
-    assert audited(portal) == ["not the invited person's account"]
+async def test_other_persons_account_is_on_record_for_the_organiser(portal, organiser, colleague, idp, link):
+    (meeting,) = portal.world.sql("SELECT id FROM meetings")
+    for person, told in ((OF_BENGT | {"email_verified": False}, False), (OF_BENGT, True)):
+        await see(colleague, idp, link, **person)
+        page = await organiser.get(f"/meetings/{meeting['id']}")
+        assert ("Somebody else tried with this link" in page.text) is told
+    assert audited(portal) == ["not the invited person's account"] * 2
 
 
 async def test_another_account_with_the_same_address_cannot_enter_for_who_saw_the_invitation(colleague, idp, link):
@@ -617,6 +621,25 @@ async def test_organisers_stale_sign_in_does_not_open_the_meeting(portal, idp):
     await browser.get(f"/meetings/{meeting}/verify")
     stale = OF_OLLE | {"auth_time": idp.now() - 301}
     assert FAILED in (await come(browser, idp, await go(browser, f"/meetings/{meeting}/sign-in"), **stale)).text
+
+
+async def test_organisers_old_sign_in_does_not_change_their_passkeys(portal, idp):
+    await portal.world.organiser(OLLE)
+    for ago, may in ((240, True), (301, False)):
+        browser = await signs_in(portal, idp, auth_time=idp.now() - ago)
+        page = await browser.get("/account")
+        assert any(form.action == "/account/passkeys/new" for form in page.forms) is may
+        answer = await browser.ask("POST", "/account/passkeys/new", body=f"csrf={page.csrf}")
+        assert (answer.status == 200) is may
+
+
+@pytest.mark.provider(**GROUPS)
+async def test_organiser_of_the_provider_alone_has_no_passkey_that_outlives_the_account(portal, idp):
+    browser = await signs_in(portal, idp, groups=["meets"])
+    page = await browser.get("/account")
+    assert [form.action for form in page.forms if "passkey" in form.action] == []
+    assert "need no passkey here" in page.text
+    assert (await browser.ask("POST", "/account/passkeys/new", body=f"csrf={page.csrf}")).status == 403
 
 
 # Back-channel logout

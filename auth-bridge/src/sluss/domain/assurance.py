@@ -129,7 +129,7 @@ _ORGANISERS: dict[Method, Worth] = {
 
 SIGN_INS = frozenset({Method.SIGN_IN, Method.SIGN_IN_HIGH})
 """Both are the organisation's own sign-in."""
-ORGANISERS_OWN = frozenset({Method.TOTP}) | SIGN_INS
+ORGANISERS_OWN = frozenset({Method.TOTP, Method.PASSKEY}) | SIGN_INS
 """How an organiser proves once more who they are, at a meeting's door and before its attendance."""
 
 STRONGER: dict[Method, Method] = {Method.SIGN_IN: Method.SIGN_IN_HIGH}

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 from sluss.domain.assurance import Method
 from sluss.domain.gate import Role
 from sluss.domain.limits import Lock
+from sluss.domain.passkeys import Passkey
 
 OPENS_BEFORE = timedelta(minutes=15)
 CLOSES_AFTER = timedelta(minutes=30)
@@ -203,8 +204,10 @@ class InvitationStatus:
     here: bool
     locks: tuple[Lock, ...]
     """What this person has to wait for."""
-    other_person_at: datetime | None = None
+    other_person_at: datetime | None
     """When somebody else last proved who they are with this person's link."""
+    passkey_copied: bool
+    """Whether a passkey of theirs is locked because there is a copy of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +239,9 @@ class InvitationView:
     """Whether that is when the organiser is there."""
     methods: tuple[Method, ...]
     """By what this person can verify to enter."""
+    passkeys: tuple[Passkey, ...]
+    """This person's."""
+    may_add_passkey: bool
     others: tuple[str, ...] = ()
     """Who else is invited, where the class shows it."""
 

@@ -11,6 +11,7 @@ from sluss.services.meetings import Meetings
 from sluss.services.organisers import Organisers
 from sluss.services.outside import Outside
 from sluss.services.participation import Participation
+from sluss.services.passkeys import Passkeys
 from sluss.services.sign_in import SignIns
 from sluss.services.tickets import Tickets
 
@@ -22,6 +23,7 @@ class Services:
     organisers: Organisers
     meetings: Meetings
     participation: Participation
+    passkeys: Passkeys
     sign_ins: SignIns
     tickets: Tickets
     admission: Admission

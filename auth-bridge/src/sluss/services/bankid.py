@@ -25,7 +25,7 @@ from sluss.factors.bankid import Answer, BankId, BankIdError, Order, Person, Sta
 from sluss.services import audit, limits
 from sluss.services.common import Ground
 from sluss.services.participation import Participation
-from sluss.services.verification import Verifications
+from sluss.services.verification import Verifications, expected_by_bankid
 from sluss.store.database import Transaction
 
 LIFETIME = timedelta(minutes=6)
@@ -205,10 +205,8 @@ class BankIdOrders:
             return NotVerified("BankID sees too high a risk")
         if invitation is None:
             return NotVerified("nobody to verify")
-        subject = self._g.person_hash(person.personal_number)
-        first = tx.verifications.first_seen_by(invitation.id, Method.BANKID)
-        expected = invitation.person_hash or (first.subject if first else "")
-        if expected:
+        subject = self._g.personal_number_hash(person.personal_number)
+        if expected := expected_by_bankid(tx, invitation):
             right = subject == expected
         else:
             right = people.may_be_named(invitation.name, person.given_name, person.surname)

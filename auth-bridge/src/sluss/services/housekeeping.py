@@ -15,6 +15,7 @@ from sluss.services.admission import Admission
 from sluss.services.audit_log import AuditLog
 from sluss.services.common import Ground
 from sluss.services.organisers import ABSOLUTE
+from sluss.services.passkeys import UNUSED
 from sluss.services.purge import purge
 from sluss.store.database import Transaction
 
@@ -85,6 +86,7 @@ class Housekeeping:
     async def _forget_kept(self, now: datetime) -> None:
         def forget(tx: Transaction) -> None:
             tx.limits.purge(now)
+            tx.passkeys.purge(now - UNUSED)
             tx.outbox.purge(now - _KEEP_MESSAGES)
 
         await self._g.store.run(forget)

@@ -110,7 +110,7 @@ class Meetings:
             owners = self._owners(tx, meeting.id)
             locked = limits.locks(tx, [meeting.id, *chain.from_iterable(owners.values())], now)
             statuses = tuple(
-                _status(
+                self._status(
                     tx,
                     invitation,
                     here=invitation.id in inside,
@@ -253,13 +253,32 @@ class Meetings:
         await self._expel(meeting, invitation, "The organiser has put you out of the meeting.")
         return meeting.id
 
+    def _status(
+        self, tx: Transaction, invitation: Invitation, *, here: bool, locks: tuple[Lock, ...]
+    ) -> InvitationStatus:
+        delivery, error = tx.outbox.mail_status(invitation.id)
+        seen = tx.verifications.seen_by(invitation.id)
+        return InvitationStatus(
+            invitation,
+            delivery,
+            error,
+            seen.verified_at if seen else None,
+            seen.method if seen else None,
+            here,
+            locks,
+            tx.invitations.other_person_at(invitation.id),
+            any(
+                one.locked_at for one in tx.passkeys.of(self._g.passkey_owner_hash(invitation.email, invitation.mobile))
+            ),
+        )
+
     def _owners(self, tx: Transaction, meeting_id: str) -> dict[str, tuple[str, str]]:
         """Under whom each participant's limits are found: the personal link and the phone."""
         links = tx.invitations.link_hashes(meeting_id)
         return {i.id: (links[i.id], self._g.phone_hash(i.mobile)) for i in tx.invitations.participants(meeting_id)}
 
     def _invite(self, tx: Transaction, meeting: Meeting, person: ParticipantDraft, now: datetime) -> None:
-        person_hash = self._g.person_hash(person.personal_number) if person.personal_number else ""
+        person_hash = self._g.personal_number_hash(person.personal_number) if person.personal_number else ""
         invitation, link = _invitation(meeting, person, Role.PARTICIPANT, person_hash), new_link()
         tx.invitations.add(invitation, self._g.link_hash(link), now)
         self._record(tx, Action.INVITED, meeting, invitation)
@@ -336,18 +355,3 @@ def sms_day_opens(tx: Transaction, rules: SmsRules, now: datetime) -> datetime |
     nth = tx.outbox.nth_newest(SMS, rules.per_day)
     opens_at = nth + timedelta(days=1) if nth else now
     return opens_at if now < opens_at else None
-
-
-def _status(tx: Transaction, invitation: Invitation, *, here: bool, locks: tuple[Lock, ...]) -> InvitationStatus:
-    delivery, error = tx.outbox.mail_status(invitation.id)
-    seen = tx.verifications.seen_by(invitation.id)
-    return InvitationStatus(
-        invitation,
-        delivery,
-        error,
-        seen.verified_at if seen else None,
-        seen.method if seen else None,
-        here,
-        locks,
-        tx.invitations.other_person_at(invitation.id),
-    )

@@ -48,6 +48,8 @@ ENROLMENT_LIFETIME = timedelta(days=7)
 IDLE = timedelta(minutes=30)
 ABSOLUTE = timedelta(hours=12)
 BETWEEN_FACTORS = timedelta(minutes=5)
+PROVED_LATELY = timedelta(minutes=5)
+"""A factor given no longer ago need not be given again for changing what signs one in."""
 RECOVERY_CODES = 10
 _TOUCH_EVERY = timedelta(seconds=60)
 
@@ -183,7 +185,7 @@ class Organisers:
 
         def begin(tx: Transaction) -> OrganiserRecord | SlussError | None:
             if refusal := limits.refusal(tx, [*failures, *every], now):
-                return self._not_signed_in(tx, now, refusal, None, address, factor="password")
+                return self.not_signed_in(tx, now, refusal, None, address, factor="password")
             if every:
                 limits.take(tx, every, now)
             return tx.organisers.by_email(email_hash)
@@ -194,11 +196,11 @@ class Organisers:
         def work(tx: Transaction) -> SlussError | None:
             # Again: others may have failed while this password was being hashed.
             if refusal := limits.refusal(tx, failures, now):
-                return self._not_signed_in(tx, now, refusal, record, address, factor="password")
+                return self.not_signed_in(tx, now, refusal, record, address, factor="password")
             if not right or record is None:
                 limits.take(tx, failures, now)
                 wrong = NotVerified("wrong password or no such organiser")
-                return self._not_signed_in(tx, now, wrong, record, address, factor="password")
+                return self.not_signed_in(tx, now, wrong, record, address, factor="password")
             tx.sessions.put(self._g.session_hash(session), record.organiser.id, complete=False, now=now)
             return None
 
@@ -220,22 +222,89 @@ class Organisers:
             known = self._known_browser(email_hash, browser)
             uses = self._uses(SECOND_BROWSER, SECOND_ACCOUNT_ADDRESS, SECOND_ACCOUNT, email_hash, address, known)
             if refusal := self.prove(tx, record, code, now, uses, recovery=True):
-                return self._not_signed_in(tx, now, refusal, record, address, factor="code")
-            tx.sessions.remove(old)
-            tx.sessions.put(self._g.session_hash(new), half.organiser_id, complete=True, now=now)
-            self._g.audit.record(
-                tx,
-                now,
-                Action.SIGNED_IN,
-                actor=audit.organiser(half.organiser_id),
-                assurance=worth(Method.TOTP, Role.ORGANISER).acr,
-                origin=self._g.origin(address),
-            )
+                return self.not_signed_in(tx, now, refusal, record, address, factor="code")
+            self.begin_session(tx, record, old, new, now, Method.TOTP, address)
             return record
 
-        record = await self._g.store.run(work)
+        return self.signed_in_as(await self._g.store.run(work), new)
+
+    def begin_session(  # noqa: PLR0917
+        self,
+        tx: Transaction,
+        record: OrganiserRecord,
+        old: str,
+        new: str,
+        now: datetime,
+        method: Method,
+        address: str,
+        account: Account | None = None,
+    ) -> None:
+        """Both factors were given: the session `new` in place of the one whose hash is `old`; by an account, if so."""
+        tx.sessions.remove(old)
+        by = (self.account_hash(account), self.sid_hash(account) or None, account.signed_in_at) if account else ()
+        tx.sessions.put(self._g.session_hash(new), record.organiser.id, *by, complete=True, now=now)
+        self._g.audit.record(
+            tx,
+            now,
+            Action.SIGNED_IN,
+            actor=audit.organiser(record.organiser.id),
+            assurance=worth(method, Role.ORGANISER).acr,
+            method=method,
+            origin=self._g.origin(address),
+        )
+
+    def signed_in_as(self, record: OrganiserRecord, session: str) -> SignedIn:
+        """What the browser is given, after `begin_session` was committed."""
         _log.info("signed_in", organiser=record.organiser.id)
-        return SignedIn(new, self._browser(self._email_hash(record.organiser.email)))
+        return SignedIn(session, self._browser(self._email_hash(record.organiser.email)))
+
+    async def prove_again(self, session: str, code: str, address: str) -> None:
+        """An authenticator or recovery code of who is signed in, for what needs one again: see `proved_lately`.
+
+        Raises `NotVerified`, `TooManyTries`, `SignInRequired`.
+        """
+        now = self._g.clock()
+
+        def work(tx: Transaction) -> SlussError | None:
+            record = self.signed_in(tx, session, now)
+            if isinstance(record, SlussError):
+                return record
+            refusal = self.prove(tx, record, code, now, [self.door_use(session, record)], recovery=True)
+            self.proved_again(tx, record, session, now, refusal, Method.TOTP, address)
+            return refusal
+
+        await self._g.store.run(work)
+
+    def proved_again(  # noqa: PLR0917
+        self,
+        tx: Transaction,
+        record: OrganiserRecord,
+        session: str,
+        now: datetime,
+        refusal: SlussError | None,
+        method: Method,
+        address: str,
+    ) -> None:
+        """Note that who is signed in proved a factor once more, or did not."""
+        outcome = Outcome.LOCKED if isinstance(refusal, TooManyTries) else Outcome.REFUSED
+        self._g.audit.record(
+            tx,
+            now,
+            Action.VERIFIED,
+            outcome if refusal else Outcome.DONE,
+            actor=audit.organiser(record.organiser.id),
+            assurance="" if refusal else worth(method, Role.ORGANISER).acr,
+            purpose="account",
+            method=method,
+            origin=self._g.origin(address),
+        )
+        if refusal is None:
+            tx.sessions.prove(self._g.session_hash(session), now)
+
+    def proved_lately(self, tx: Transaction, session: str, now: datetime) -> bool:
+        """Whether a factor was given in this session within the last minutes."""
+        found = tx.sessions.get(self._g.session_hash(session))
+        return found is not None and found.proved_at is not None and is_fresh(found.proved_at, now, PROVED_LATELY)
 
     async def by_account(self, session: str, account: Account | SignInRefused, address: str) -> SignedIn:
         """Sign in by an account at the organisation's provider. Returns what `second_factor` does.
@@ -246,7 +315,7 @@ class Organisers:
         now, old, new = self._g.clock(), self._g.session_hash(session), new_link()
 
         def refused(tx: Transaction, why: SlussError) -> SlussError:
-            return self._not_signed_in(tx, now, why, None, address, factor="sign_in", reason=str(why))
+            return self.not_signed_in(tx, now, why, None, address, factor="sign_in", reason=str(why))
 
         def work(tx: Transaction) -> OrganiserRecord | SlussError:
             if isinstance(account, SlussError):
@@ -254,24 +323,10 @@ class Organisers:
             record = self._of_account(tx, account, now)
             if isinstance(record, SlussError):
                 return refused(tx, record)
-            who, account_hash = record.organiser.id, self.account_hash(account)
-            tx.sessions.remove(old)
-            sid_hash = self.sid_hash(account) or None
-            tx.sessions.put(self._g.session_hash(new), who, account_hash, sid_hash, complete=True, now=now)
-            self._g.audit.record(
-                tx,
-                now,
-                Action.SIGNED_IN,
-                actor=audit.organiser(who),
-                assurance=worth(account.method, Role.ORGANISER).acr,
-                method=account.method,
-                origin=self._g.origin(address),
-            )
+            self.begin_session(tx, record, old, new, now, account.method, address, account)
             return record
 
-        record = await self._g.store.run(work)
-        _log.info("signed_in", organiser=record.organiser.id)
-        return SignedIn(new, self._browser(self._email_hash(record.organiser.email)))
+        return self.signed_in_as(await self._g.store.run(work), new)
 
     def account_hash(self, account: Account | LoggedOut) -> str:
         """How an account at the provider is known again."""
@@ -407,7 +462,7 @@ class Organisers:
 
         await self._g.store.run(work)
 
-    def _not_signed_in(
+    def not_signed_in(
         self,
         tx: Transaction,
         now: datetime,
@@ -418,6 +473,7 @@ class Organisers:
         factor: str,
         reason: str = "",
     ) -> SlussError:
+        """Write down who did not sign in; returns the refusal."""
         self._g.audit.record(
             tx,
             now,

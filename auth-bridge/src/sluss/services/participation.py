@@ -40,10 +40,12 @@ from sluss.services.common import Ground
 from sluss.services.expel import expel
 from sluss.services.meetings import close, sms_day_opens
 from sluss.services.tickets import ticket_basis
-from sluss.services.verification import Verifications, live
+from sluss.services.verification import Verifications, counts, live
 from sluss.store.database import Transaction
 from sluss.store.proof import Challenge, Verification
 
+ADD_PASSKEY = timedelta(minutes=15)
+"""Whoever proved who they are no longer ago may add a passkey."""
 _NOBODY = "nobody"
 _ANSWERED = {Answer.ACCEPTED: Action.ACCEPTED, Answer.DECLINED: Action.DECLINED}
 _log = structlog.get_logger()
@@ -206,39 +208,61 @@ class Participation:
 
     def look_in(self, tx: Transaction, link: str, session: str, now: datetime) -> InvitationView | None:
         """The same, inside a transaction of another verb."""
-        found = self._verified(tx, link, session, now)
+        found = self.verified(tx, link, session, now)
         if found is None:
             return None
-        invitation, meeting = found
+        invitation, meeting, verification = found
         organiser = tx.organisers.by_id(meeting.organiser_id).organiser
         basis = ticket_basis(tx, invitation, meeting, self._g.session_hash(session), now, policy=self._g.policy)
         waiting = isinstance(basis, Waiting)
         may_enter = waiting or not isinstance(basis, SlussError)
         methods = self._verifications.offered(tx, self._g.link_hash(link), Purpose.JOIN)
-        return InvitationView(invitation, meeting, organiser.name, meeting.is_open(now), may_enter, waiting, methods)
+        passkeys = tuple(tx.passkeys.of(self._g.passkey_owner_hash(invitation.email, invitation.mobile)))
+        accepts = (
+            self._g.policy.of(meeting.sensitivity).view.accepts(Method.PASSKEY) and Method.PASSKEY in self._g.methods
+        )
+        may_add = accepts and not passkeys and is_fresh(verification.verified_at, now, ADD_PASSKEY)
+        return InvitationView(
+            invitation,
+            meeting,
+            organiser.name,
+            meeting.is_open(now),
+            may_enter,
+            waiting,
+            methods,
+            passkeys=passkeys,
+            may_add_passkey=may_add,
+        )
 
-    def _verified(self, tx: Transaction, link: str, session: str, now: datetime) -> tuple[Invitation, Meeting] | None:
-        """The live invitation behind a link that this browser may see, because of a verification for either purpose."""
+    def verified(
+        self, tx: Transaction, link: str, session: str, now: datetime
+    ) -> tuple[Invitation, Meeting, Verification] | None:
+        """The live invitation behind a link that this browser may see, and the verification because of which it may."""
         link_hash, session_hash = self._g.link_hash(link), self._g.session_hash(session)
         if not tx.verifications.any_of(link_hash, session_hash):
             return None
         invitation, meeting = live(tx, link_hash)
         if invitation is None or meeting is None:
             return None
-        view = self._g.policy.of(meeting.sensitivity).view
+        rules = self._g.policy.of(meeting.sensitivity)
         for purpose in Purpose:
             verification = tx.verifications.latest(invitation.id, session_hash, purpose, now)
             if (
                 verification is not None
-                and is_fresh(verification.verified_at, now, view.fresh)
-                and view.accepts(verification.method)
-                and self._is_still_theirs(verification, invitation)
+                and is_fresh(verification.verified_at, now, rules.view.fresh)
+                and counts(tx, verification, Purpose.VIEW, rules)
+                and self._is_still_theirs(tx, verification, invitation)
             ):
-                return invitation, meeting
+                return invitation, meeting, verification
         return None
 
-    def _is_still_theirs(self, verification: Verification, invitation: Invitation) -> bool:
+    def _is_still_theirs(self, tx: Transaction, verification: Verification, invitation: Invitation) -> bool:
         """A code proves who has the phone; whose phone that is, the invitation says, and may say otherwise now."""
+        if verification.method is Method.PASSKEY:
+            passkey = tx.passkeys.get(verification.subject)
+            return passkey is not None and passkey.owner == self._g.passkey_owner_hash(
+                invitation.email, invitation.mobile
+            )
         return verification.method is not Method.SMS or verification.subject == self._phone(invitation)
 
     def _accepting(self, tx: Transaction, link_hash: str, purpose: Purpose) -> tuple[Invitation | None, Meeting | None]:

@@ -160,7 +160,7 @@ class SignIns:
             if isinstance(account, SlussError):
                 return account
             if invitation is None or not same_address(invitation.email, account.email):
-                return NotVerified("not the invited person's account")
+                return NotVerified("not the invited person's account", other_person=bool(account.email))
             return self._organisers.account_hash(account)
 
         await self._verifications.verify(asked, prove)

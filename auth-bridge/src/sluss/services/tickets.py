@@ -18,6 +18,7 @@ from sluss.keyring.tickets import TicketKeys
 from sluss.services import audit
 from sluss.services.common import Ground, new_id
 from sluss.services.organisers import Organisers
+from sluss.services.verification import counts
 from sluss.store.access import OrganiserRecord
 from sluss.store.database import Transaction
 from sluss.store.proof import Verification
@@ -77,39 +78,43 @@ class Tickets:
 
         Raises `NotVerified`, `TooManyTries`, `SignInRequired`, `NotFound`.
         """
-        now = self._g.clock()
 
-        def prove(tx: Transaction, record: OrganiserRecord) -> str | SlussError:
+        def prove(tx: Transaction, record: OrganiserRecord, now: datetime) -> str | SlussError:
             door = self._organisers.door_use(session, record)
             refusal = self._organisers.prove(tx, record, code, now, [door], recovery=False)
             return refusal or self._g.hasher.digest("authenticator", record.organiser.id)
 
-        await self._verify_organiser(session, meeting_id, Method.TOTP, prove, address, now)
+        await self.organiser_proves(session, meeting_id, Method.TOTP, address, prove)
 
     async def verify_by_account(
         self, session: str, meeting_id: str, account: Account | SignInRefused, address: str
     ) -> None:
         """The same by a fresh sign-in at the organisation's provider. Raises the same."""
-        method = Method.SIGN_IN if isinstance(account, SlussError) else account.method
-        at = self._g.clock() if isinstance(account, SlussError) else account.signed_in_at
+        method, proved_at = Method.SIGN_IN, None
+        if isinstance(account, Account):
+            method, proved_at = account.method, account.signed_in_at
 
-        def prove(_: Transaction, record: OrganiserRecord) -> str | SlussError:
+        def prove(_: Transaction, record: OrganiserRecord, _now: datetime) -> str | SlussError:
             if isinstance(account, SlussError):
                 return account
             account_hash = self._organisers.account_hash(account)
             return account_hash if account_hash == record.account_hash else NotVerified("another's account")
 
-        await self._verify_organiser(session, meeting_id, method, prove, address, at)
+        await self.organiser_proves(session, meeting_id, method, address, prove, proved_at)
 
-    async def _verify_organiser(  # noqa: PLR0917
+    async def organiser_proves(  # noqa: PLR0917
         self,
         session: str,
         meeting_id: str,
         method: Method,
-        prove: Callable[[Transaction, OrganiserRecord], str | SlussError],
         address: str,
-        proved_at: datetime,
+        prove: Callable[[Transaction, OrganiserRecord, datetime], str | SlussError],
+        proved_at: datetime | None = None,
     ) -> None:
+        """Keep the organiser's `join` verification that `prove` leads to: the subject, or why not. Raises the same.
+
+        `proved_at`: when it was proved, if that was before.
+        """
         now = self._g.clock()
 
         def work(tx: Transaction) -> SlussError | None:
@@ -117,7 +122,7 @@ class Tickets:
             if isinstance(own, SlussError):
                 return own
             record, invitation = own
-            subject = prove(tx, record)
+            subject = prove(tx, record, now)
             refusal = subject if isinstance(subject, SlussError) else None
             outcome = Outcome.LOCKED if isinstance(refusal, TooManyTries) else Outcome.REFUSED
             self._g.audit.record(
@@ -135,7 +140,7 @@ class Tickets:
             )
             if isinstance(subject, SlussError):
                 return subject
-            verification = Verification(new_id(), invitation.id, method, subject, proved_at)
+            verification = Verification(new_id(), invitation.id, method, subject, proved_at or now)
             tx.verifications.add(verification, self._g.session_hash(session), Purpose.JOIN)
             return None
 
@@ -266,7 +271,7 @@ def ticket_basis(
     if not meeting.is_open(now):
         return NotOpen("outside its time, or ended")
     rules = policy.of(meeting.sensitivity)
-    if invitation.role is Role.PARTICIPANT and not rules.join.accepts(verification.method):
+    if invitation.role is Role.PARTICIPANT and not counts(tx, verification, Purpose.JOIN, rules):
         return NotVerified("method not accepted for this class")
     if not _lasts(tx, verification, rules, now):
         return NotVerified("the join verification is too old")

@@ -10,11 +10,15 @@ from sluss.domain.assurance import PREFERENCE, Method, Purpose, worth
 from sluss.domain.audit import NOBODY, Action, Outcome
 from sluss.domain.errors import NotVerified, SlussError, TooManyTries
 from sluss.domain.meetings import Invitation, InvitationState, Meeting
+from sluss.domain.passkeys import Passkey
 from sluss.domain.policy import SensitivityClass
 from sluss.services import audit
 from sluss.services.common import Ground, new_id
 from sluss.store.database import Transaction
 from sluss.store.proof import Verification
+
+DECOYS = 4
+"""Of the links that are none, one in so many looks as if its person had a passkey."""
 
 _log = structlog.get_logger()
 
@@ -64,12 +68,15 @@ class Verifications:
     def offered(self, tx: Transaction, link_hash: str, purpose: Purpose) -> tuple[Method, ...]:
         """The methods that open this link for the purpose and that there are here, the best first.
 
-        A link that is none is offered what one of the classes would be, always the same.
+        A link that is none is offered what one of the classes would be, always the same. A passkey is offered to
+        who has one that counts, and by some links that are none.
         """
         invitation = tx.invitations.by_link(link_hash)
         seen = tx.verifications.seen_by(invitation.id if invitation else "")
         rules = self.rules(tx, link_hash)
         ways = [m for m in self._g.methods if rules is not None and rules.requirement(purpose).accepts(m)]
+        if Method.PASSKEY in ways and not self._has_passkey(tx, invitation, link_hash, rules):
+            ways.remove(Method.PASSKEY)
         if purpose is Purpose.JOIN and seen is not None:
             ways = [m for m in ways if worth(m).identity is worth(seen.method).identity]
         return tuple(sorted(ways, key=PREFERENCE.index))
@@ -80,7 +87,7 @@ class Verifications:
         """Keep the verification that `prove` leads to. Raises `NotVerified` for every reason, `TooManyTries`.
 
         `prove` is given the live invitation, or None for every other link, and says by what its person is known (the
-        subject), or why it is not they. Both ways are audited.
+        subject), or why it is not they. Both ways are audited; of somebody else's proof the organiser is told.
         """
         origin = self._g.origin(asked.address)
 
@@ -128,10 +135,32 @@ class Verifications:
         rules = self._g.policy.of(meeting.sensitivity)
         return accept(tx, verification, asked.session_hash, asked.purpose, rules) or verification
 
+    def _has_passkey(
+        self, tx: Transaction, invitation: Invitation | None, link_hash: str, rules: SensitivityClass | None
+    ) -> bool:
+        owner = self._g.passkey_owner_hash(invitation.email, invitation.mobile) if invitation else link_hash
+        own = tx.passkeys.of(owner)  # asked either way: it takes time
+        if invitation is None:
+            return int(self._g.hasher.digest("likely passkey", link_hash), 16) % DECOYS == 0
+        own = [p for p in own if p.locked_at is None and fits(tx, p, invitation)]
+        return rules is not None and any(rules.accepts_passkey(p.enrolled_by) for p in own)
+
     def _likely(self, link_hash: str) -> SensitivityClass | None:
         classes = self._g.policy.open_classes(self._g.methods)
         place = int(self._g.hasher.digest("likely class", link_hash), 16)
         return classes[place % len(classes)] if classes else None
+
+
+def expected_by_bankid(tx: Transaction, invitation: Invitation) -> str:
+    """The subject of whom BankID must prove: by the number that the organiser gave, or who was the first to see it."""
+    first = tx.verifications.first_seen_by(invitation.id, Method.BANKID)
+    return invitation.person_hash or (first.subject if first else "")
+
+
+def fits(tx: Transaction, passkey: Passkey, invitation: Invitation) -> bool:
+    """Whether a passkey that was added after BankID is that of the person whom BankID must prove here."""
+    expected = expected_by_bankid(tx, invitation)
+    return passkey.enrolled_by is not Method.BANKID or expected in {"", passkey.enrolled_as}
 
 
 def live(tx: Transaction, link_hash: str) -> tuple[Invitation | None, Meeting | None]:
@@ -150,13 +179,23 @@ def accept(
 
     The class must accept its method for the purpose, and who joins is who saw the invitation (invariant 2).
     """
-    if not rules.requirement(purpose).accepts(verification.method):
+    if not counts(tx, verification, purpose, rules):
         return NotVerified("method not accepted for this class")
     seen = tx.verifications.seen_by(verification.invitation_id)
     if purpose is Purpose.JOIN and (seen is None or seen.subject != verification.subject):
         return NotVerified("not the person who saw the invitation", other_person=seen is not None)
     tx.verifications.add(verification, session_hash, purpose)
     return None
+
+
+def counts(tx: Transaction, verification: Verification, purpose: Purpose, rules: SensitivityClass) -> bool:
+    """Whether the class accepts how a participant was verified: the method, and of a passkey also how it came to be."""
+    if not rules.requirement(purpose).accepts(verification.method):
+        return False
+    if verification.method is not Method.PASSKEY:
+        return True
+    passkey = tx.passkeys.get(verification.subject)
+    return passkey is not None and passkey.locked_at is None and rules.accepts_passkey(passkey.enrolled_by)
 
 
 def _outcome(refused: SlussError | None) -> Outcome:

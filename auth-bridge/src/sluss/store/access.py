@@ -75,6 +75,11 @@ class OrganiserRepository:
         """The organiser; the id comes from another row, so it exists."""
         return self._record(self._c.execute(select(organisers).where(organisers.c.id == organiser_id)).one())
 
+    def find(self, organiser_id: str) -> OrganiserRecord | None:
+        """The organiser with this id, if there is one."""
+        row = self._c.execute(select(organisers).where(organisers.c.id == organiser_id)).one_or_none()
+        return self._record(row) if row else None
+
     def all(self) -> list[OrganiserRecord]:
         """Every organiser, oldest first."""
         return [self._record(r) for r in self._c.execute(select(organisers).order_by(organisers.c.created_at))]
@@ -167,6 +172,8 @@ class SessionRecord:
     complete: bool
     created_at: datetime
     seen_at: datetime
+    proved_at: datetime | None = None
+    """When a factor was last proved in it, signing in included."""
 
 
 class SessionRepository:
@@ -181,11 +188,15 @@ class SessionRepository:
         organiser_id: str,
         account_hash: str | None = None,
         sid_hash: str | None = None,
+        proved_at: datetime | None = None,
         *,
         complete: bool,
         now: datetime,
     ) -> None:
-        """Begin a session, in place of whatever this browser had; by an account and session at the provider, if so."""
+        """Begin a session, in place of whatever this browser had.
+
+        If by an account at the provider: which, in which session there, and when it was proved there.
+        """
         self.remove(session_hash)
         self._c.execute(
             insert(sessions).values(
@@ -196,6 +207,7 @@ class SessionRepository:
                 seen_at=seconds(now),
                 account_hash=account_hash,
                 sid_hash=sid_hash,
+                proved_at=seconds(proved_at or now) if complete else None,
             )
         )
 
@@ -204,11 +216,16 @@ class SessionRepository:
         row = self._c.execute(select(sessions).where(sessions.c.session_hash == session_hash)).one_or_none()
         if row is None:
             return None
-        return SessionRecord(row.organiser_id, row.complete, instant(row.created_at), instant(row.seen_at))
+        times = instant(row.created_at), instant(row.seen_at), instant_or_none(row.proved_at)
+        return SessionRecord(row.organiser_id, row.complete, *times)
 
     def touch(self, session_hash: str, now: datetime) -> None:
         """Note that it was used."""
         self._c.execute(update(sessions).where(sessions.c.session_hash == session_hash).values(seen_at=seconds(now)))
+
+    def prove(self, session_hash: str, now: datetime) -> None:
+        """Note that a factor was proved once more."""
+        self._c.execute(update(sessions).where(sessions.c.session_hash == session_hash).values(proved_at=seconds(now)))
 
     def remove(self, session_hash: str) -> None:
         """Revoke one."""

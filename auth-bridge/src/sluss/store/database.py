@@ -28,6 +28,7 @@ from sluss.store.door import AttendanceRepository, TicketRepository
 from sluss.store.limits import LimitRepository
 from sluss.store.meetings import InvitationRepository, MeetingRepository
 from sluss.store.outbox import OutboxRepository
+from sluss.store.passkeys import PasskeyRepository
 from sluss.store.proof import ChallengeRepository, VerificationRepository
 from sluss.store.purge import PurgeRepository
 from sluss.store.sealing import Sealer
@@ -49,6 +50,7 @@ class Transaction:
         self.audit = audit
         self.organisers = OrganiserRepository(connection, sealer)
         self.sessions = SessionRepository(connection)
+        self.passkeys = PasskeyRepository(connection, sealer)
         self.limits = LimitRepository(connection)
         self.meetings = MeetingRepository(connection, sealer)
         self.invitations = InvitationRepository(connection, sealer)

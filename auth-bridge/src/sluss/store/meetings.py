@@ -213,9 +213,10 @@ class InvitationRepository:
         self._c.execute(update(invitations).where(invitations.c.id == invitation_id).values(link_hash=link_hash))
 
     def note_other_person(self, link_hash: str, now: datetime) -> None:
-        """Note that somebody proved with this link who they are, and is not who was invited."""
+        """Note that somebody proved with this link who they are, and is not who was invited; of a live one alone."""
+        live = invitations.c.state == InvitationState.LIVE.value
         self._c.execute(
-            update(invitations).where(invitations.c.link_hash == link_hash).values(other_person_at=seconds(now))
+            update(invitations).where(invitations.c.link_hash == link_hash, live).values(other_person_at=seconds(now))
         )
 
     def other_person_at(self, invitation_id: str) -> datetime | None:

@@ -149,7 +149,8 @@ class VerificationRepository:
         )
 
     def _first(self, condition: ColumnElement[bool]) -> Verification | None:
-        query = select(verifications).where(condition).order_by(verifications.c.verified_at.desc()).limit(1)
+        query = select(verifications).where(condition).limit(1)
+        query = query.order_by(verifications.c.verified_at.desc(), literal_column("verifications.rowid").desc())
         row = self._c.execute(query).one_or_none()
         return self._verification(row) if row else None
 

@@ -17,7 +17,7 @@ from sqlalchemy import (
     Table,
 )
 
-REVISION = "0007"
+REVISION = "0008"
 """The migration this code is written for."""
 
 metadata = MetaData(
@@ -75,6 +75,7 @@ sessions = Table(
     Column("seen_at", Integer, nullable=False),
     Column("account_hash", String, index=True),  # by which account at the identity provider it was opened, if by one
     Column("sid_hash", String),  # and in which session there
+    Column("proved_at", Integer),  # when a factor was last proved in it
 )
 
 sign_ins = Table(
@@ -92,6 +93,20 @@ used_logouts = Table(
     metadata,
     Column("jti_hash", String, primary_key=True),
     Column("used_at", Integer, nullable=False),
+)
+
+passkeys = Table(
+    "passkeys",
+    metadata,
+    Column("id", String, primary_key=True),  # keyed hash of the credential id
+    Column("owner", String, nullable=False, index=True),  # an organiser, or keyed hash of an invited person
+    Column("credential", LargeBinary, nullable=False),
+    Column("sign_count", BigInteger, nullable=False),
+    Column("enrolled_by", String, nullable=False),  # the method its owner had verified by
+    Column("enrolled_as", String, nullable=False),  # and the subject of that verification
+    Column("created_at", Integer, nullable=False),
+    Column("used_at", Integer),
+    Column("locked_at", Integer),  # when its sign count went back
 )
 
 limits = Table(
@@ -143,7 +158,7 @@ invitations = Table(
 
 challenges = Table(
     # One outstanding SMS code a link, browser and purpose. A link that is not ours gets one too, which nothing matches:
-    # so both look and take the same.
+    # so both look and take the same. What a passkey has to sign is here as well, each use of one by a hash of its own.
     "challenges",
     metadata,
     Column("link_hash", String, nullable=False),

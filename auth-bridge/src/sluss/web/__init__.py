@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from sluss.web import auditor, bankid, language, organiser, pages, participant, room, security, sign_in
+from sluss.web import auditor, bankid, language, organiser, pages, participant, passkeys, room, security, sign_in
 from sluss.web import keys as keys_pages
 from sluss.web.context import CLOCK, KEYS, SERVICES, SETTINGS, PublicKeys
 from sluss.web.health import make_internal
@@ -60,6 +60,13 @@ def routes() -> list[web.AbstractRouteDef]:
         web.get(f"{link}/join/code", participant.join_code_form, name="join_code"),
         web.post(f"{link}/join/code", participant.send_join_code, name="join_code"),
         web.post(f"{link}/join/verify", participant.join_verify, name="join_verify"),
+        web.post(f"{link}/passkey", passkeys.begin, name="passkey"),
+        web.post(f"{link}/passkey/verify", passkeys.verify, name="passkey_verify"),
+        web.post(f"{link}/passkey/new", passkeys.begin_adding, name="passkey_new"),
+        web.post(f"{link}/passkey/add", passkeys.add, name="passkey_add"),
+        web.post(f"{link}/passkey/remove", passkeys.forget, name="passkey_remove"),
+        web.post(f"{link}/join/passkey", passkeys.begin_join, name="join_passkey"),
+        web.post(f"{link}/join/passkey/verify", passkeys.join_verify, name="join_passkey_verify"),
         web.get(f"{link}/bankid", bankid.page, name="bankid"),
         web.post(f"{link}/bankid", bankid.start, name="bankid"),
         web.get(f"{link}/bankid/qr", bankid.qr, name="bankid_qr"),
@@ -86,8 +93,17 @@ def routes() -> list[web.AbstractRouteDef]:
         web.post("/sign-in", organiser.sign_in, name="sign_in"),
         web.get("/sign-in/code", organiser.sign_in_code_form, name="sign_in_code"),
         web.post("/sign-in/code", organiser.sign_in_code, name="sign_in_code"),
+        web.post("/sign-in/passkey", passkeys.begin_sign_in, name="sign_in_passkey"),
+        web.post("/sign-in/passkey/verify", passkeys.sign_in, name="sign_in_passkey_verify"),
         web.post("/sign-out", organiser.sign_out, name="sign_out"),
         web.post("/sign-out/everywhere", organiser.sign_out_everywhere, name="sign_out_everywhere"),
+        web.get("/account", passkeys.account, name="account"),
+        web.post("/account", passkeys.account_code, name="account"),
+        web.post("/account/passkey", passkeys.begin_own, name="account_passkey"),
+        web.post("/account/passkey/verify", passkeys.account_passkey, name="account_passkey_verify"),
+        web.post("/account/passkeys/new", passkeys.begin_adding_own, name="account_passkeys_new"),
+        web.post("/account/passkeys/add", passkeys.add_own, name="account_passkeys_add"),
+        web.post("/account/passkeys/{passkey}/remove", passkeys.remove_own, name="account_passkeys_remove"),
         web.get("/", organiser.meetings, name="meetings"),
         web.get("/meetings/new", organiser.new_meeting_form, name="new_meeting"),
         web.post("/meetings/new", organiser.new_meeting, name="new_meeting"),
@@ -98,6 +114,9 @@ def routes() -> list[web.AbstractRouteDef]:
         web.get(f"{meeting}/verify", organiser.verify_form, name="organiser_verify"),
         web.post(f"{meeting}/verify", organiser.verify, name="organiser_verify"),
         web.post(f"{meeting}/sign-in", sign_in.meeting, name="meeting_sign_in"),
+        web.post(f"{meeting}/passkey", passkeys.begin_own, name="organiser_passkey"),
+        web.post(f"{meeting}/passkey/verify", passkeys.verify_organiser, name="organiser_passkey_verify"),
+        web.post(f"{meeting}/attendance/passkey", passkeys.verify_organiser, name="attendance_passkey"),
         web.get(f"{meeting}/attendance", organiser.attendance, name="attendance"),
         web.post(f"{meeting}/attendance", organiser.verify_for_attendance, name="attendance"),
         web.get(f"{meeting}/attendance.csv", organiser.attendance_csv, name="attendance_csv"),

@@ -138,7 +138,9 @@ async def meetings(request: web.Request) -> web.StreamResponse:
     now = request.app[CLOCK]()
     coming = [m for m in found if m.ended_at is None and now < m.closes_at]
     past = [m for m in found if m not in coming]
-    return render(request, "meetings.html", coming=coming[::-1], past=past)
+    passkeys = await request.app[SERVICES].passkeys.of(request[ORGANISER])
+    copied = any(one.locked_at for one in passkeys)
+    return render(request, "meetings.html", coming=coming[::-1], past=past, copied=copied)
 
 
 async def new_meeting_form(request: web.Request) -> web.StreamResponse:
@@ -279,7 +281,7 @@ async def end(request: web.Request) -> web.StreamResponse:
 
 async def verify_form(request: web.Request) -> web.StreamResponse:
     """GET /meetings/<id>/verify: a fresh authenticator code before entering."""
-    return await _verify_page(request)
+    return await verify_page(request)
 
 
 async def verify(request: web.Request) -> web.StreamResponse:
@@ -290,9 +292,9 @@ async def verify(request: web.Request) -> web.StreamResponse:
         await request.app[SERVICES].tickets.verify_organiser(request[SESSION], meeting_id, code, request[ADDRESS])
     except NotVerified:
         problem = NotVerified(public=N_("That code did not match. Wait for the next one and try again."))
-        return await _verify_page(request, problem)
+        return await verify_page(request, problem)
     except TooManyTries as error:
-        return await _verify_page(request, error)
+        return await verify_page(request, error)
     raise web.HTTPSeeOther(f"/meetings/{meeting_id}/room")
 
 
@@ -302,7 +304,7 @@ async def attendance(request: web.Request) -> web.StreamResponse:
     try:
         report = await request.app[SERVICES].attendance.report(request[SESSION], meeting_id)
     except NotVerified:
-        return await _attendance_verify_page(request)
+        return await attendance_verify_page(request)
     return render(request, "attendance.html", report=report, back=f"/meetings/{meeting_id}")
 
 
@@ -314,15 +316,18 @@ async def verify_for_attendance(request: web.Request) -> web.StreamResponse:
         await request.app[SERVICES].tickets.verify_organiser(request[SESSION], meeting_id, code, request[ADDRESS])
     except NotVerified:
         problem = NotVerified(public=N_("That code did not match. Wait for the next one and try again."))
-        return await _attendance_verify_page(request, problem)
+        return await attendance_verify_page(request, problem)
     except TooManyTries as error:
-        return await _attendance_verify_page(request, error)
+        return await attendance_verify_page(request, error)
     raise web.HTTPSeeOther(f"/meetings/{meeting_id}/attendance")
 
 
-async def _attendance_verify_page(request: web.Request, problem: SlussError | None = None) -> web.StreamResponse:
+async def attendance_verify_page(request: web.Request, problem: SlussError | None = None) -> web.StreamResponse:
+    """The page that asks for a fresh factor before the attendance."""
     view = await request.app[SERVICES].meetings.view(request[ORGANISER], request.match_info["meeting"])
-    return render(request, "attendance_verify.html", problem=problem, view=view)
+    passkeys = await request.app[SERVICES].passkeys.of(request[ORGANISER])
+    at = f"/meetings/{view.meeting.id}/attendance"
+    return render(request, "attendance_verify.html", problem=problem, view=view, passkeys=passkeys, return_to=at)
 
 
 async def attendance_csv(request: web.Request) -> web.StreamResponse:
@@ -347,6 +352,9 @@ async def _download(
     return web.Response(text=text, content_type=kind, charset="utf-8", headers={"Content-Disposition": name})
 
 
-async def _verify_page(request: web.Request, problem: SlussError | None = None) -> web.StreamResponse:
+async def verify_page(request: web.Request, problem: SlussError | None = None) -> web.StreamResponse:
+    """The page that asks for a fresh factor at the door."""
     view = await request.app[SERVICES].meetings.view(request[ORGANISER], request.match_info["meeting"])
-    return render(request, "meeting_verify.html", problem=problem, view=view)
+    passkeys = await request.app[SERVICES].passkeys.of(request[ORGANISER])
+    at = f"/meetings/{view.meeting.id}/verify"
+    return render(request, "meeting_verify.html", problem=problem, view=view, passkeys=passkeys, return_to=at)

@@ -27,11 +27,17 @@ def link_path(request: web.Request, rest: str = "") -> str:
 
 async def show(request: web.Request) -> web.StreamResponse:
     """GET /i/<link>: the invitation to whoever has verified in this browser, the neutral page to all others."""
+    return await link_page(request)
+
+
+async def link_page(request: web.Request, problem: SlussError | None = None) -> web.StreamResponse:
+    """The same, with what was wrong on top."""
+    base = link_path(request)
     view = await request.app[SERVICES].participation.look(_link(request), request[SESSION])
     if view is None:
         methods = await request.app[SERVICES].participation.methods(_link(request))
-        return render(request, "link.html", base=link_path(request), methods=methods)
-    return render(request, "invitation.html", base=link_path(request), view=view)
+        return render(request, "link.html", problem=problem, base=base, return_to=base, methods=methods)
+    return render(request, "invitation.html", problem=problem, base=base, return_to=base, view=view)
 
 
 async def send_code(request: web.Request) -> web.StreamResponse:

@@ -32,12 +32,18 @@ def in_words(explanation: Explanation, words: Texts) -> Iterator[str]:
         fresh=i18n.duration(one.view.fresh, words.lang),
     )
     yield from _ways(explanation.of(Purpose.VIEW), words)
+    if any(way.method is Method.PASSKEY for way in explanation.ways):
+        yield words.gettext(
+            N_("A passkey counts if it was added after another of the proofs that show the invitation.")
+        )
     yield words.gettext(
         N_("They enter after one of these, no older than %(fresh)s, as the same person who saw the invitation:"),
         fresh=i18n.duration(one.join.fresh, words.lang),
     )
     yield from _ways(explanation.of(Purpose.JOIN), words)
-    yield words.gettext(N_("The organiser enters with password and a fresh code from the authenticator."))
+    yield words.gettext(
+        N_("The organiser enters with password and a fresh code from the authenticator, or with a passkey.")
+    )
     yield _who_gets_in(explanation.ways_in, words)
     yield ""
     yield from _inside(one, words)

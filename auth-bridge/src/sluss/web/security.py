@@ -44,6 +44,8 @@ PUBLIC = frozenset(
         "enrol",
         "sign_in",
         "sign_in_code",
+        "sign_in_passkey",
+        "sign_in_passkey_verify",
         "organiser_sign_in",
         # Whoever was sent to the provider by this browser, and the provider itself, by a token that it signed:
         "sign_in_back",
@@ -58,6 +60,13 @@ PUBLIC = frozenset(
         "join_sign_in",
         "join_code",
         "join_verify",
+        "passkey",
+        "passkey_verify",
+        "passkey_new",
+        "passkey_add",
+        "passkey_remove",
+        "join_passkey",
+        "join_passkey_verify",
         "bankid",
         "bankid_qr",
         "bankid_collect",
@@ -76,8 +85,20 @@ PUBLIC = frozenset(
 """Routes that need no signed-in organiser. Every other route is private."""
 
 AUDITORS = frozenset({"audit", "audited_attendance"})
-"""Private routes of auditors alone; the others, but for signing out, are of organisers alone."""
-SIGN_OUT = frozenset({"sign_out", "sign_out_everywhere"})
+"""Private routes of auditors alone; the others are of organisers alone."""
+BOTH = frozenset(
+    {
+        "sign_out",
+        "sign_out_everywhere",
+        "account",
+        "account_passkey",
+        "account_passkey_verify",
+        "account_passkeys_new",
+        "account_passkeys_add",
+        "account_passkeys_remove",
+    }
+)
+"""But for these."""
 
 COOKIELESS = frozenset({"static", "jwks", "pem", "provider_logout"})
 MACHINES = frozenset({"provider_logout"})
@@ -183,7 +204,7 @@ async def deny_by_default(request: web.Request, handler: Handler) -> web.StreamR
     exists, name = request.match_info.http_exception is None, route_name(request)
     if exists and name not in PUBLIC:
         organiser = request[ORGANISER] = await request.app[SERVICES].organisers.current(request[SESSION])
-        if name not in SIGN_OUT and (name in AUDITORS) != organiser.auditor:
+        if name not in BOTH and (name in AUDITORS) != organiser.auditor:
             if name == "meetings":
                 raise web.HTTPSeeOther("/audit")
             raise NotFound("a page of the other role")
