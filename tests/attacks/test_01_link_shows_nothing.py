@@ -30,7 +30,7 @@ POSTS = {
     "/passkey/remove": "",
 }
 PASSKEY = re.compile(r"<form [^>]*data-passkey.*?</form>\s*", re.DOTALL)
-STEPS = re.compile(r'<ol class="steps">.*?</ol>\s*|<p>Choose how you prove who you are\.[^<]*</p>\s*', re.DOTALL)
+STEPS = re.compile(r'<(ol class="steps"|p class="ways")>.*?</(ol|p)>\s*', re.DOTALL)
 CHALLENGE = re.compile(r'"challenge": "[^"]+"')
 VARY = {"Date", "X-Request-Id", "Set-Cookie", "Content-Length"}
 
