@@ -57,11 +57,11 @@ def come_back(browser: Participant) -> None:
 def organiser(host, chromium):
     """An organiser with a meeting, who has added a passkey and signed in with it."""
     context = chromium.new_context(locale="en-GB", timezone_id="Europe/Stockholm")
-    who = Organiser(context.new_page(), host, "pia.ek@sluss.test")
+    who = Organiser(context.new_page(), host, "Pia Ek", "pia.ek@sluss.test")
     who.enrol(lambda *_: None)
     who.sign_in()
     who.device = Device(who.page)
-    who.page.get_by_role("link", name="Eva Ek").click()
+    who.page.get_by_role("link", name="Pia Ek").click()
     who.page.get_by_role("button", name="Add a passkey").click()
     expect(who.page.get_by_text("Added ")).to_be_visible()
     who.page.get_by_role("button", name="Sign out").click()
@@ -89,7 +89,7 @@ def test_participant_adds_a_passkey_and_comes_back_with_it_alone(  # noqa: PLR09
     assert device.credential()["rpId"] == "portal.sluss.test"
 
     come_back(who)
-    picture(who.page, f"11-participant-comes-back-{locale}")
+    picture(who.page, f"13-participant-comes-back-{locale}")
     codes = len(outbox.messages("sms", person[3]))
     who.page.get_by_role("button", name=use).click()
     invited(who)
@@ -143,7 +143,7 @@ def copy_is_found(who: Participant, device: Device, use: str) -> None:
 def test_organiser_enters_and_reads_the_attendance_with_a_passkey(organiser, picture):
     page = organiser.page
     page.goto(f"{organiser.meeting_url}/attendance")
-    picture(page, "12-organiser-proves-it-with-a-passkey")
+    picture(page, "14-organiser-proves-it-with-a-passkey")
     page.get_by_role("button", name="Use a passkey").click()
     expect(page.get_by_text("It is recorded that you looked")).to_be_hidden()
     expect(page.get_by_role("heading", name="Attendance")).to_be_visible()
