@@ -215,6 +215,15 @@ async def test_other_persons_passkey_is_refused_and_written_down(invited, anna):
     assert [status.other_person_at for status in view.participants] == [invited.clock.now, None]
 
 
+async def test_right_persons_passkey_with_a_withdrawn_link_is_not_told_as_somebody_elses(invited, anna):
+    before = await invited.services.meetings.view(invited.eva, invited.held.id)
+    await invited.services.meetings.withdraw(invited.eva, before.participants[0].invitation.id)
+    with pytest.raises(NotVerified):
+        await proved(invited, anna, browser=OTHER_BROWSER)
+    view = await invited.services.meetings.view(invited.eva, invited.held.id)
+    assert [status.other_person_at for status in view.participants] == [None, None]
+
+
 async def test_organisers_passkey_opens_nobodys_invitation(invited, anna):
     own = await organisers(invited)
     with pytest.raises(NotVerified):

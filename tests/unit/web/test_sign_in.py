@@ -623,6 +623,17 @@ async def test_organisers_stale_sign_in_does_not_open_the_meeting(portal, idp):
     assert FAILED in (await come(browser, idp, await go(browser, f"/meetings/{meeting}/sign-in"), **stale)).text
 
 
+async def test_organisers_proof_is_as_old_as_the_sign_in(portal, idp):
+    browser, meeting = await met(portal, idp)
+    await browser.get(f"/meetings/{meeting}/attendance")
+    old = OF_OLLE | {"auth_time": idp.now() - 240}
+    await come(browser, idp, await go(browser, f"/meetings/{meeting}/sign-in"), **old)
+    for seconds, shut in ((59, False), (2, True)):
+        portal.world.clock.forward(seconds=seconds)
+        page = await browser.get(f"/meetings/{meeting}/attendance")
+        assert any(form.action == f"/meetings/{meeting}/sign-in" for form in page.forms) is shut
+
+
 async def test_organisers_old_sign_in_does_not_change_their_passkeys(portal, idp):
     await portal.world.organiser(OLLE)
     for ago, may in ((240, True), (301, False)):
