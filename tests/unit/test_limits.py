@@ -87,12 +87,14 @@ async def drained(world: World, limit, key=""):
 
 
 def test_every_limit_of_the_table_is_used_by_the_rules_and_tested_here():
+    import sluss.services.bankid
     import sluss.services.meetings
     import sluss.services.organisers
     import sluss.services.participation
     import sluss.services.tickets
 
-    modules = (sluss.services.organisers, sluss.services.participation, sluss.services.tickets)
+    services = sluss.services
+    modules = (services.bankid, services.organisers, services.participation, services.tickets)
     for name, limit in inspect.getmembers(limits, lambda value: isinstance(value, limits.Limit)):
         assert LIMITS[limit.what] is limit
         assert any(getattr(module, name, None) is limit for module in modules), name
