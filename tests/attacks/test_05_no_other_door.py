@@ -18,7 +18,7 @@ from urllib.parse import unquote
 import aiohttp
 import pytest
 from tests import xmpp
-from tests.attacks.people import CONFERENCE, MEET, PORTAL, URLS, Browser, Person, Site, health, on_host
+from tests.attacks.people import CONFERENCE, MEET, PORTAL, URLS, Browser, Person, Site, ends, health, on_host
 from tests.attacks.turn import TCP, Turn, TurnError
 from tests.xmpp import CLIENT, Refused
 
@@ -66,6 +66,16 @@ def test_no_inner_port_answers_from_outside(site: Site):
             refused[name] = "connected"
         connection.close()
     assert refused == {}
+
+
+def test_inner_port_does_not_answer_on_the_outer_address(site: Site):
+    """For whoever makes a program on the host, such as TURN's relay, connect to it: no firewall is in between there."""
+    script = f"""
+import socket
+for port in [443, *{sorted(PORTS.values())}]:
+    if socket.socket().connect_ex(("{site.server.address}", port)) == 0: print(port)
+"""
+    assert on_host(site, script) == "443\n"
 
 
 @pytest.mark.parametrize("secret", ["", "secret", "sluss", "prosody", "component", "changeme"])
@@ -389,8 +399,12 @@ def test_relay_reaches_no_inner_address_and_no_stranger(site: Site, relay: Turn)
 
 
 async def test_relay_makes_no_tcp_connections(site: Site, given: dict[str, str], relay: Turn):
-    with Turn(site.server.address, **given) as turn, pytest.raises(TurnError, match=r"4\d\d"):
-        turn.allocate(TCP)
+    """By RFC 6062 only whoever came over TCP asks for them."""
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        with Turn(site.server.address, **given, kind=kind) as turn, pytest.raises(TurnError, match=r"4\d\d"):
+            turn.allocate(TCP)
+    with Turn(site.server.address, **given, kind=socket.SOCK_STREAM) as turn:
+        turn.allocate()
     with pytest.raises((TurnError, TimeoutError)):
         relay.connect(site.server.address, 22)
 
@@ -431,6 +445,6 @@ async def test_no_side_entrance_by_another_virtual_host(site: Site, anna: Person
     for transport in ("websocket", "bosh"):
         stream = xmpp.open_stream(URLS[transport], f"{label}.{MEET}", ssl=site.trust, headers={"Host": MEET}, **honest)
         async with stream as client:
-            await asyncio.wait_for(client.closed.wait(), 5)
+            assert await ends(client)
             assert not [m for s in client.received for m in s.iter() if m.tag.endswith("}mechanism")]
     assert await site.refused(honest) is None
