@@ -6,6 +6,7 @@ about them; elsewhere `insider.py` proves people on the host, so that attacks do
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import itertools
@@ -353,6 +354,13 @@ def _person(site: Site, name: str, meeting: Meeting) -> Person:
 def path(text: str) -> str:
     """Percent-encode everything but letters and digits."""
     return quote(text, safe="")
+
+
+async def ends(client: xmpp.Client, within: float = 5) -> bool:
+    """Whether the server closes a stream."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(client.closed.wait(), within)
+    return client.closed.is_set()
 
 
 @contextlib.contextmanager

@@ -42,10 +42,15 @@ def meeting(site: Site) -> Meeting:
 
 @pytest.fixture(scope="module")
 def withdrawn(meeting: Meeting) -> str:
+    return withdraw(meeting).link
+
+
+def withdraw(meeting: Meeting) -> Person:
+    """Somebody who is no longer invited."""
     person = meeting.newcomer()
-    invitation = meeting.invitation(person)
-    assert meeting.organiser.browser.post(f"/invitations/{invitation}/withdraw").status == 303
-    return person.link
+    url = f"/invitations/{meeting.invitation(person)}/withdraw"
+    assert meeting.organiser.browser.post(url).status == 303
+    return person
 
 
 def plain(answer: Answer, link: str, browser: Browser) -> tuple[int, list[tuple[str, str]], str]:
@@ -153,6 +158,13 @@ def test_variant_of_the_path_shows_nothing(site: Site, meeting: Meeting, variant
     for accept in ("text/html", "application/json", "*/*", "text/calendar"):
         answer = stranger.get((person.path + variant).replace("LINK", person.link), Accept=accept)
         assert secret_in(answer.text + str(answer.headers), meeting) == []
+
+
+def test_withdrawn_link_sends_nothing(site: Site, meeting: Meeting):
+    person, other = withdraw(meeting), meeting.newcomer()
+    assert Browser(site).post(f"{person.path}/code").status == 303, "looks as ever"
+    assert other.type_code().status == 303, "messages go out in order, and this one has arrived"
+    assert site.messages("sms", person.mobile) == []
 
 
 def test_who_verified_sees_the_invitation_in_that_browser_only(site: Site, meeting: Meeting, anna: Person):

@@ -183,6 +183,15 @@ def test_ticket_is_given_to_the_browser_that_verified_only(site: Site, meeting: 
     assert ask_ticket(person.browser, person.path).status == 200
 
 
+def test_verification_to_join_in_another_browser_gives_no_ticket_here(site: Site, meeting: Meeting):
+    """The invitation was seen here, on a machine that others use too; the meeting was entered elsewhere."""
+    person, elsewhere = meeting.newcomer(), Browser(site)
+    person.prove("view")
+    site.insider("prove", link=person.link, session=elsewhere.session)
+    assert no_ticket(person.browser, person.path)
+    assert ask_ticket(elsewhere, person.path).status == 200
+
+
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "OPTIONS"])
 def test_ticket_is_only_posted_for(meeting: Meeting, method: str):
     person = meeting.newcomer()
@@ -240,12 +249,11 @@ def test_organiser_needs_a_fresh_code_before_entering(site: Site):
 
 def test_other_organiser_gets_no_ticket(site: Site, meeting: Meeting):
     other = site.organiser("Olga Annan")
-    own = other.meeting("Bo Ek")
-    assert "token" in other.ticket(own)
-    url = f"/meetings/{meeting.id}"
-    assert other.browser.post(f"{url}/verify", {"code": "000000"}).status == 404
+    own, url = other.meeting("Bo Ek"), f"/meetings/{meeting.id}"
+    assert other.browser.post(f"{url}/verify", {"code": pyotp.TOTP(other.secret).now()}).status == 404
     assert ask_ticket(other.browser, url).status == 404
     assert other.browser.get(f"{url}/room").status == 404
+    assert "token" in other.ticket(own)
 
 
 def test_closed_invitation_gives_no_ticket_although_verified(meeting: Meeting):

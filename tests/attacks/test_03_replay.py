@@ -6,10 +6,11 @@ import asyncio
 import base64
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from tests import xmpp
-from tests.attacks.people import CONFERENCE, MEET, URLS, Meeting, Person, Site
+from tests.attacks.people import CONFERENCE, MEET, URLS, Browser, Meeting, Person, Site, ends
 from tests.xmpp import CLIENT, GATE, Refused, name_of
 
 AGAIN: dict[str, Callable[[str], str]] = {
@@ -125,7 +126,7 @@ async def test_bosh_session_is_not_taken_over_by_guessing(site: Site, anna: Pers
             sid = inside._transport._sid
             attacker._transport._sid = sid[:-1] + ("A" if sid[-1] != "A" else "B")
             await attacker._transport.send("<presence/>")
-            await asyncio.wait_for(attacker.closed.wait(), 5)
+            assert await ends(attacker)
         await inside.ping()
 
 
@@ -135,7 +136,7 @@ async def test_bosh_session_of_another_does_not_go_on_with_a_wrong_request_numbe
         attacker._transport._sid = inside._transport._sid
         before = len(inside.received)
         await attacker._transport.send(f"<message to='{inside.room_jid}' type='groupchat'><body>Hi</body></message>")
-        await asyncio.wait_for(attacker.closed.wait(), 10)
+        assert await ends(attacker)
         assert not [s for s in attacker.received if s.tag == f"{CLIENT}message"]
         assert not [s for s in inside.received[before:] if s.findtext(f"{CLIENT}body") == "Hi"]
 
@@ -166,6 +167,18 @@ async def test_own_second_device_does_not_push_out_the_first(site: Site, anna: P
         await second.ping()
         shown = [s for s in other.received if s.get("from", "").endswith("/aaaa0001")]
         assert {name_of(s) for s in shown} == {anna.name}
+
+
+async def test_third_device_is_refused(site: Site, meeting: Meeting):
+    """The class allows two. The ticket is good: with one of them gone it opens the door."""
+    person = await asyncio.to_thread(meeting.newcomer)
+    one, two, three = (replace(person, browser=Browser(site)) for _ in range(3))
+    async with one.enter():
+        async with two.enter():
+            assert await site.refused(three.ticket()) == "devices"
+        async with asyncio.timeout(10):
+            while refused := await site.refused(three.ticket()):
+                assert refused == "devices", "until the bridge has heard that the other one is gone"
 
 
 async def test_nick_of_somebody_inside_is_not_for_another(site: Site, anna: Person, bo: Person):

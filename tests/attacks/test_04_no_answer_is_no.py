@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import pytest
-from tests.attacks.people import Browser, Meeting, Person, Site, ready, stopped
+from tests.attacks.people import MEET, Browser, Meeting, Person, Site, ready, stopped
 from tests.xmpp import Refused
 
 AT_ONCE = 1.5  # seconds, and a little, for which the yes to a ticket is good for the room too
@@ -91,5 +93,65 @@ async def test_yes_that_comes_too_late_lets_nobody_in(site: Site, anna: Person):
             await client.try_sasl("ANONYMOUS")
         assert again.value.reason == "no-ticket"
         assert not client.jid
+    async with anna.enter():
+        pass
+
+
+# What somebody says in the bridge's place, by the word that comes as the ticket
+ANSWERS = {
+    "right": "<verdict xmlns='urn:sluss:gate:1' allow='true' {what}>{context}</verdict>",
+    "another_session": "<verdict xmlns='urn:sluss:gate:1' allow='true' {what} session='x'>{context}</verdict>",
+    "no_session": "<verdict xmlns='urn:sluss:gate:1' allow='true' username='p-x'>{context}</verdict>",
+    "no_word": "<verdict xmlns='urn:sluss:gate:1' {what}>{context}</verdict>",
+    "another_word": "<verdict xmlns='urn:sluss:gate:1' allow='1' {what}>{context}</verdict>",
+    "another_namespace": "<verdict xmlns='urn:sluss:gate:2' allow='true' {what}>{context}</verdict>",
+    "another_element": "<answer xmlns='urn:sluss:gate:1' allow='true' {what}>{context}</answer>",
+    "nothing": "",
+}
+IN_ITS_PLACE = """
+import hashlib, json, re, socket
+secret = open("/etc/sluss/credentials/component-secret").read().strip()
+s = socket.create_connection(("127.0.0.1", 5347), 5)
+s.sendall(b"<stream:stream xmlns='jabber:component:accept' xmlns:stream='http://etherx.jabber.org/streams'"
+          b" to='sluss.MEET'>")
+said = ""
+while not (stream := re.search("id='([^']+)'", said)): said += s.recv(4096).decode()
+s.sendall(b"<handshake>%s</handshake>" % hashlib.sha1((stream[1] + secret).encode()).hexdigest().encode())
+while "<handshake" not in said: said += s.recv(4096).decode()
+print("ready", flush=True)
+s.settimeout(None)
+while more := s.recv(65536).decode():
+    said += more
+    for iq in re.findall("<iq .*?</iq>", said, re.DOTALL):
+        value = {name: re.search(name + "='([^']*)'", iq)[1] for name in (" id", " from", "session", "room")}
+        answer = ANSWERS[re.search("<token>(.*)</token>", iq)[1]]
+        if "session='x'" not in answer: answer = answer.replace("{what}", "{what} session='%s'" % value["session"])
+        answer = answer.replace("{what}", "username='p-x' name='Eva'")
+        answer = answer.replace("{context}", "<context>%s</context>" % json.dumps({"room": value["room"]}))
+        s.sendall(("<iq type='result' id='%s' from='sluss.MEET' to='%s'>%s</iq>"
+                   % (value[" id"], value[" from"], answer)).encode())
+    said = re.sub(".*</iq>", "", said, flags=re.DOTALL)
+"""
+
+
+@contextmanager
+def in_its_place(site: Site) -> Iterator[None]:
+    """Somebody on the host who has the bridge's secret, until the bridge comes back and takes its place."""
+    script = IN_ITS_PLACE.replace("MEET", MEET).replace("ANSWERS", repr(ANSWERS))
+    command = [*site.server.machine.ssh(), f"exec python3 -c {shlex.quote(script)}"]
+    with stopped(site, "sluss-bridge"), subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        try:
+            yield
+        finally:
+            site.server.run("systemctl start sluss-bridge")
+
+
+async def test_answer_that_is_not_a_yes_about_this_session_is_a_no(site: Site, anna: Person):
+    """A bridge that is confused: it answers in time, and not what it was asked."""
+    room = anna.ticket()["room"]
+    with in_its_place(site):
+        said = {token: await site.refused({"room": room, "token": token}) for token in ANSWERS}
+        assert said == {token: None if token == "right" else "unavailable" for token in ANSWERS}
     async with anna.enter():
         pass

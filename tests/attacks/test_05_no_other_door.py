@@ -106,6 +106,16 @@ def test_no_inner_port_answers_from_outside(site: Site, careless: list[int]):
     assert reached == []
 
 
+def test_inner_port_does_not_answer_on_the_outer_address(site: Site):
+    """For whoever makes a program on the host, such as TURN's relay, connect to it: no firewall is in between there."""
+    script = f"""
+import socket
+for port in [443, *{sorted(PORTS.values())}]:
+    if socket.socket().connect_ex(("{site.server.address}", port)) == 0: print(port)
+"""
+    assert on_host(site, script) == "443\n"
+
+
 @pytest.mark.parametrize("secret", ["", "secret", "sluss", "prosody", "component", "changeme"])
 def test_component_port_needs_its_secret_also_on_the_host(site: Site, secret: str):
     """Somebody with a shell on the host, but not root."""
@@ -427,8 +437,12 @@ def test_relay_reaches_no_inner_address_and_no_stranger(site: Site, relay: Turn)
 
 
 async def test_relay_makes_no_tcp_connections(site: Site, given: dict[str, str], relay: Turn):
-    with Turn(site.server.address, **given) as turn, pytest.raises(TurnError, match=r"4\d\d"):
-        turn.allocate(TCP)
+    """By RFC 6062 only whoever came over TCP asks for them."""
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        with Turn(site.server.address, **given, kind=kind) as turn, pytest.raises(TurnError, match=r"4\d\d"):
+            turn.allocate(TCP)
+    with Turn(site.server.address, **given, kind=socket.SOCK_STREAM) as turn:
+        turn.allocate()
     with pytest.raises((TurnError, TimeoutError)):
         relay.connect(site.server.address, 22)
 

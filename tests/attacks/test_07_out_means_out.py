@@ -39,14 +39,18 @@ WAYS: dict[str, Act] = {
 
 
 async def outside(client: Client) -> None:
-    """Wait until the connection is closed, or its own presence says that it is out of the room."""
+    """Wait until the connection is closed, or its own presence says that it is out of the room. In time."""
     me = f"{client.room_jid}/{client.nick}"
 
     def gone(stanza) -> bool:
         return stanza.get("from") == me and stanza.get("type") == "unavailable"
 
-    with contextlib.suppress(Refused):
+    try:
         await client.wait_for(gone, within=WITHIN)
+    except TimeoutError:
+        pytest.fail("still inside")
+    except Refused:
+        pass  # closed
 
 
 @pytest.mark.parametrize("transport", ["websocket", "bosh"])
@@ -97,6 +101,21 @@ async def test_session_that_has_not_entered_yet_is_closed_too(site: Site, meetin
         with contextlib.suppress(Refused, aiohttp.ClientError):
             await lurking.join("aaaa0001", wait=WITHIN)
             pytest.fail("got in after having been put out")
+
+
+async def test_session_whose_link_was_replaced_does_not_enter(site: Site, meeting: Meeting):
+    """It had used its ticket and stood before the door. Nobody was inside to be put out."""
+    person = await asyncio.to_thread(meeting.newcomer)
+    before = len(site.messages("mail", person.email))
+    async with site.connect(person.ticket()) as lurking:
+        await asyncio.to_thread(post("resend"), meeting, person)
+        with pytest.raises(Refused) as no:
+            await lurking.join("aaaa0001", wait=WITHIN)
+        assert no.value.reason == "withdrawn"
+    site.message("mail", person.email, before)
+    person.read_mail()
+    async with person.enter():
+        pass
 
 
 async def test_session_that_never_answers_is_out_too(site: Site, meeting: Meeting, bo: Person):

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 from tests.attacks.people import Browser, Meeting, Site, on_host
+from tests.xmpp import CLIENT, Client
 
 TITLE, AGENDA = "Förvärvet av Kvarnen", "Köpeskillingens storlek"
 
@@ -81,6 +82,8 @@ async def test_who_is_here_is_for_those_who_may_enter(site: Site, meeting: Meeti
     inside, person = meeting.people[0], meeting.newcomer()
     async with inside.enter():
         assert person.browser.get(f"{person.path}/here").status in {401, 403}
+        person.prove("view")
+        assert person.browser.get(f"{person.path}/here").status in {401, 403}
         assert Browser(site).get(f"{person.path}/here").status in {401, 403}
         person.prove()
         async with asyncio.timeout(5):
@@ -89,6 +92,22 @@ async def test_who_is_here_is_for_those_who_may_enter(site: Site, meeting: Meeti
         [shown] = people
         assert shown["name"] == inside.name
         assert {"email", "mobile", "invitation"}.isdisjoint(shown)
+
+
+async def test_who_enters_late_reads_nothing_that_was_written_before(meeting: Meeting):
+    late = await asyncio.to_thread(meeting.newcomer)
+    async with meeting.people[0].enter() as early:
+        await say(early, "before")
+        async with late.enter() as client:
+            await say(early, "after")
+            await client.wait_for(lambda s: s.findtext(f"{CLIENT}body") == "after")
+            assert not [s for s in client.received if s.findtext(f"{CLIENT}body") == "before"]
+
+
+async def say(client: Client, text: str) -> None:
+    """Write to the room, and wait until it is there."""
+    await client.send(f"<message to='{client.room_jid}' type='groupchat'><body>{text}</body></message>")
+    await client.wait_for(lambda s: s.findtext(f"{CLIENT}body") == text)
 
 
 @pytest.mark.parametrize("path", ["", "/code", "/room", "/here", "/outside"])

@@ -32,6 +32,8 @@ def test_pages_load_from_and_link_to_the_own_origin_only(site: Site, meeting: Me
             for server in re.findall(r"(?:https?|wss?):?//([^/\s:\"'&]+)|^//([^/]+)", target):
                 assert "".join(server) in OWN, target
         policy = page.headers["Content-Security-Policy"]
+        assert policy.startswith("default-src 'none';")
+        assert "*" not in policy
         assert set(re.findall(r"(?:https|wss)://([^ ;]+)", policy)) <= {MEET}
         assert "Link" not in page.headers
 

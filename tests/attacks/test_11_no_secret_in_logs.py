@@ -11,7 +11,7 @@ import secrets
 
 from tests.attacks.forge import b64
 from tests.attacks.logs import everything_logged, secrets_logged
-from tests.attacks.people import COOKIE, MEET, Browser, Meeting, Person, Site
+from tests.attacks.people import COOKIE, MEET, Browser, Meeting, Person, Site, stopped
 
 
 def test_search_finds_what_is_there(site: Site):
@@ -57,6 +57,16 @@ def test_link_in_an_odd_place_is_in_no_log(site: Site):
             for method in ("GET", "POST", "BREW"):
                 headers = {"Referer": f"https://x/{link}", "User_Agent": link, "Cookie": link}
                 browser.ask(method, path.replace("LINK", link), **headers)
+    assert link not in everything_logged(site)
+
+
+def test_link_in_a_request_that_fails_is_in_no_log(site: Site):
+    """Too large, and for a bridge that is away: what nginx calls an error."""
+    link = secrets.token_urlsafe(32)
+    with contextlib.suppress(OSError):
+        assert Browser(site).ask("POST", f"/i/{link}", "x" * 300_000).status == 413
+    with stopped(site, "sluss-bridge"):
+        assert Browser(site).get(f"/i/{link}").status == 503
     assert link not in everything_logged(site)
 
 

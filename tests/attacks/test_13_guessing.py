@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import statistics
 import time
@@ -116,6 +117,11 @@ def test_enrolment_link_is_not_guessed_and_works_once(site: Site, stranger: Brow
         assert stranger.get(f"/enrol/{wrong}".replace(" ", "%20")).status == 404
         fields = {"password": PASSWORD, "again": PASSWORD, "code": "000000"}
         assert stranger.post(f"/enrol/{wrong}".replace(" ", "%20"), fields).status == 404
+    secret = re.search(r"(?:[A-Z2-7]{4} ){7}[A-Z2-7]{4}", stranger.get(f"/enrol/{token}").text)[0].replace(" ", "")
+    for status in (200, 404):
+        code = pyotp.TOTP(secret).now()
+        assert stranger.post(f"/enrol/{token}", fields | {"code": code}).status == status
+        assert stranger.get(f"/enrol/{token}").status == 404
 
 
 def test_links_are_not_guessed_and_guessing_sends_nothing(site: Site, stranger: Browser):

@@ -1,4 +1,4 @@
-"""A small TURN client (RFC 8656 over RFC 8489, UDP): as much as an attacker needs."""
+"""A small TURN client (RFC 8656 over RFC 8489, UDP or TCP): as much as an attacker needs."""
 
 from __future__ import annotations
 
@@ -45,10 +45,13 @@ class Turn:
     password: str = ""
     _realm: bytes = b""
     _nonce: bytes = b""
-    _socket: socket.socket = field(default_factory=lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    kind: socket.SocketKind = socket.SOCK_DGRAM
+    _socket: socket.socket = field(init=False)
 
     def __enter__(self) -> Self:
+        self._socket = socket.socket(socket.AF_INET, self.kind)
         self._socket.settimeout(3)
+        self._socket.connect((self.server, self.port))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -95,7 +98,7 @@ class Turn:
             key = hashlib.md5(f"{self.user}:{self._realm.decode()}:{self.password}".encode()).digest()  # noqa: S324
             attributes += attribute(INTEGRITY, hmac.new(key, head + attributes, "sha1").digest())
         head = struct.pack("!HHI", method, len(attributes), COOKIE) + transaction
-        self._socket.sendto(head + attributes, (self.server, self.port))
+        self._socket.sendall(head + attributes)
         while True:
             answer = self._socket.recv(4096)
             if answer[8:20] == transaction:

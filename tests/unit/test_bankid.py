@@ -393,10 +393,15 @@ async def test_strangers_with_the_link_do_not_lock_who_has_seen_the_invitation(b
     link = bank.world.link()
     assert await bank.signs(ANNA_SIGNS) == DONE
     await until_locked(bank, lambda n: bank.start(link, browser=f"b{n}", address=f"203.0.113.{n % 250}"))
+    assert len(bank.double.orders) == 24
     assert await bank.signs(ANNA_SIGNS, purpose=JOIN) == DONE
+    refusal = await until_locked(bank, lambda _: bank.start(link, JOIN))
+    assert (len(bank.double.orders), refusal.retry_after) == (24 + 12, 292), "one comes back every five minutes"
 
 
-async def test_orders_of_an_address_are_limited_whatever_the_links(bank, monkeypatch):
+async def test_orders_of_an_address_and_of_all_are_limited_whatever_the_links(bank):
     await until_locked(bank, lambda n: bank.start(new_link(), browser=f"b{n}"))
     assert len(bank.double.orders) == 300
     await bank.start(bank.world.link(), address="203.0.113.9")
+    await until_locked(bank, lambda n: bank.start(new_link(), browser=f"b{n}", address=f"203.0.113.{n % 250}"))
+    assert len(bank.double.orders) == 600, "all together"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from html import unescape
@@ -284,6 +285,7 @@ WRONG_TOKENS = {
     "expiry as text": {"exp": "9999999999"},
     "no auth_time": {"auth_time": None},
     "auth_time as text": {"auth_time": "1"},
+    "no time that can be": {"iat": 10**400},
 }
 
 
@@ -467,7 +469,8 @@ async def test_going_there_again_and_again_has_to_wait(portal, colleague, link):
 
 @pytest.mark.parametrize("name", ["authorization_endpoint", "token_endpoint", "jwks_uri", "userinfo_endpoint"])
 @pytest.mark.parametrize(
-    "where", ["https://evil.test/x", "http://{host}/x", "file:///etc/passwd", "https://localhost:1/x", None, 7]
+    "where",
+    ["https://evil.test/x", "http://{host}/x", "file:///etc/passwd", "https://localhost:1/x", "https://[x", None, 7],
 )
 async def test_discovery_leads_nowhere_else(colleague, idp, link, name, where):
     idp.metadata = {name: where.format(host=urlsplit(idp.issuer).netloc) if isinstance(where, str) else where}
@@ -730,6 +733,19 @@ async def test_id_token_signs_nobody_out_and_a_logout_token_nobody_in(portal, co
     assert await logout(portal, idp.tokens[-2]) == 400
     idp.header = {"kid": "k1", "typ": "logout+jwt"}
     assert FAILED in (await see(portal.browser(), idp, link)).text
+
+
+@pytest.mark.parametrize(
+    "header", [{"alg": []}, {"alg": {}}, {"alg": None}, {"alg": "RS256", "kid": []}, {"alg": "RS256", "typ": {}}, [], 7]
+)
+async def test_logout_token_with_an_odd_header_is_refused(portal, idp, header):
+    head = base64.urlsafe_b64encode(json.dumps(header).encode()).decode().rstrip("=")
+    assert await logout(portal, f"{head}.{idp.logout_token(sub='o-3').partition('.')[2]}") == 400
+
+
+async def test_key_that_cannot_be_one_is_refused(portal, idp):
+    idp.keys = [double.as_jwk(double.PRIVATE, "k1") | {"n": "!"}]
+    assert await logout(portal, idp.logout_token(sub="o-3")) == 400
 
 
 async def test_guessing_at_the_logout_has_to_wait(portal, idp):

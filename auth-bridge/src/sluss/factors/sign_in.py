@@ -132,7 +132,7 @@ class Provider:
     def __init__(self, settings: ProviderSettings, asker: Asker) -> None:
         self._s = settings
         self._asker = asker
-        self._hosts = {urlsplit(settings.issuer).netloc, *settings.hosts}
+        self._hosts = {host.lower() for host in (urlsplit(settings.issuer).netloc, *settings.hosts)}
         self._metadata: tuple[datetime, Claims] | None = None
         self._keys: tuple[datetime, list[dict[str, Any]]] | None = None
 
@@ -213,9 +213,11 @@ class Provider:
 
     def _endpoint(self, metadata: Claims, name: str) -> str:
         """An address that discovery names: https, on a host that is configured. Raises `SignInUnavailable`."""
-        url = metadata.get(name)
-        parts = urlsplit(url) if isinstance(url, str) else None
-        if parts is None or parts.scheme != "https" or parts.netloc not in self._hosts or parts.fragment:
+        try:
+            parts = urlsplit(str(metadata.get(name)))
+        except ValueError:
+            parts = urlsplit("")
+        if parts.scheme != "https" or parts.netloc.lower() not in self._hosts or parts.fragment:
             raise SignInUnavailable(f"discovery: {name} leads elsewhere")
         return parts.geturl()
 
@@ -227,7 +229,8 @@ class Provider:
             "code_verifier": attempt.verifier,
         }
         authorization = ""
-        if "client_secret_basic" in metadata.get("token_endpoint_auth_methods_supported", ["client_secret_basic"]):
+        ways = metadata.get("token_endpoint_auth_methods_supported")
+        if not isinstance(ways, list) or "client_secret_basic" in ways:
             pair = f"{quote(self._s.client_id, safe='')}:{quote(self._s.secret, safe='')}"  # RFC 6749, 2.3.1
             authorization = f"Basic {base64.b64encode(pair.encode()).decode()}"
         else:
@@ -256,7 +259,7 @@ class Provider:
         try:
             header = jwt.get_unverified_header(token)
             algorithm = header.get("alg")
-            if algorithm not in _KINDS or header.get("typ", "JWT") not in kinds:
+            if not isinstance(algorithm, str) or algorithm not in _KINDS or header.get("typ", "JWT") not in kinds:
                 raise SignInRefused("token: signed in a way that is not accepted")
             key = await self._key(algorithm, header.get("kid"), now)
             claims: Claims = jwt.decode(
@@ -273,7 +276,7 @@ class Provider:
                     "verify_iat": False,
                 },
             )
-        except (jwt.InvalidTokenError, jwt.PyJWKError, RecursionError, UnicodeError) as error:
+        except (jwt.PyJWTError, RecursionError, UnicodeError) as error:
             raise SignInRefused(f"token: {type(error).__name__}") from None
         if claims["aud"] not in (self._s.client_id, [self._s.client_id]):
             raise SignInRefused("token: for others too")
@@ -353,7 +356,7 @@ def _fits(key: Claims, algorithm: str, kid: object) -> bool:
 
 def _recent(seconds: object, now: datetime, lifetime: timedelta) -> bool:
     """Whether this Unix time is at most `lifetime` ago, by clocks that differ a little."""
-    return type(seconds) is int and -_SKEW.total_seconds() <= now.timestamp() - seconds <= lifetime.total_seconds()
+    return type(seconds) is int and -_SKEW.total_seconds() <= int(now.timestamp()) - seconds <= lifetime.total_seconds()
 
 
 def _text(value: object) -> str:
