@@ -39,8 +39,8 @@ TABLE: list[tuple[Any, ...]] = [
     # 1, 2: links and proofs
     ("a link shows nothing", "01_link_shows_nothing::who_verified_sees_the_invitation_in_that_browser_only",
      ("services/participation.py", "if not tx.verifications.any_of(link_hash, session_hash):", "if False:"),
-     ("services/participation.py", "view = self._g.policy.of(meeting.sensitivity).view\n        for",
-      "return invitation, meeting\n        for")),
+     ("services/participation.py", "tx.verifications.latest(invitation.id, session_hash, purpose, now)",
+      "tx.verifications.seen_by(invitation.id)")),
     ("a withdrawn link sends no code", "01_link_shows_nothing::withdrawn_link_sends_nothing",
      ("services/verification.py", " or invitation.state is not InvitationState.LIVE")),
     ("a proof counts in its browser", "02_two_factors::verification_to_join_in_another_browser_gives_no_ticket_here",
