@@ -1,7 +1,6 @@
 -- Authentication provider of the meeting host. A ticket that the bridge accepts is the only way in:
 -- SASL ANONYMOUS over websocket or BOSH, with `room` and `token` in the query of the request. No passwords, no accounts.
 
-local add_filter = require "util.filters".add_filter;
 local formdecode = require "util.http".formdecode;
 local new_id = require "util.id".long;
 
@@ -13,12 +12,6 @@ module:depends("sluss_firewall");
 -- nothing that prints a session or a request can show one; a reload forgets them and the client asks for a new one.
 local tickets = setmetatable({}, { __mode = "k" });
 
--- Browsers may speak to the meeting host alone; the service accounts of Jitsi's own parts are not theirs to try.
-local function only_this_host(stanza, session)
-	if session.host == module.host then return stanza; end
-	session:close("host-unknown");
-end
-
 local function take_ticket(transport)
 	return function (event)
 		local session, url = event.session, event.request.url;
@@ -27,7 +20,6 @@ local function take_ticket(transport)
 		if type(query) ~= "table" then query = {}; end
 		tickets[session] = { token = query.token, room = query.room };
 		session.sluss = { session = new_id(), transport = transport };
-		add_filter(session, "stanzas/in", only_this_host);
 	end
 end
 module:hook_global("websocket-session", take_ticket("websocket"), 10);

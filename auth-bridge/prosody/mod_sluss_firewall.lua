@@ -2,11 +2,13 @@
 -- room, Jitsi's. Nothing else: not other rooms or people, not the bridge, not the videobridges' room.
 -- Also removes what a client says about who it is; the gate writes who it is.
 
-local add_filter = require "util.filters".add_filter;
+local filters = require "util.filters";
 local json = require "util.json";
 local st = require "util.stanza";
 local jid_split = require "util.jid".split;
 local set = require "util.set";
+
+local add_filter, remove_filter = filters.add_filter, filters.remove_filter;
 
 local conference = "conference."..module.host;
 local focus = "focus."..module.host;
@@ -105,16 +107,29 @@ local function allowed(session, stanza)
 	return host == moderation and stanza.name == "message" and (about == nil or about == room.."@"..conference);
 end
 
--- A stream from the web to any other host, such as that of Jitsi's service accounts, ends before it is told how to sign in there
+-- A stream from the web to any other host, such as that of Jitsi's service accounts, ends before it is told how to sign in
+-- there, and without being heard
+local function hear(stanza, session)
+	if session.host == module.host then return stanza; end
+	session:close("host-unknown");
+end
+
+local function tell(stanza, session)
+	if stanza.name ~= "stream:features" or session.host == module.host then return stanza; end
+	module:add_timer(0, function () session:close("host-unknown"); end);
+end
+
 local function only_to_this_host(event)
-	local session = event.session;
-	add_filter(session, "stanzas/out", function (stanza)
-		if stanza.name ~= "stream:features" or session.host == module.host then return stanza; end
-		module:add_timer(0, function () session:close("host-unknown"); end);
-	end);
+	add_filter(event.session, "stanzas/in", hear);
+	add_filter(event.session, "stanzas/out", tell);
 end
 module:hook_global("websocket-session", only_to_this_host);
 module:hook_global("bosh-session", only_to_this_host);
+
+-- A stream stays with its host; what goes to many people need not be looked at for each of them
+module:hook("authentication-success", function (event)
+	remove_filter(event.session, "stanzas/out", tell);
+end);
 
 module:hook("pre-stanza", function (event)
 	local session, stanza = event.origin, event.stanza;

@@ -78,13 +78,13 @@ module:hook("presence/full", function (event)
 			verified = { xmlns = xmlns, method = attr.method, since = attr.since };
 		};
 	end
-	verdicts[stanza] = { may_create = not room, owner = kind == "focus" or attr.role == "organiser" };
+	verdicts[stanza] = { owner = kind == "focus" or attr.role == "organiser" };
 	stamp(event);
 end, 100);
 
 module:hook("muc-room-pre-create", function (event)
-	local verdict, room = verdicts[event.stanza], event.room;
-	if not (verdict and verdict.may_create) then return refuse(event, "not-open"); end
+	local room = event.room;
+	if not verdicts[event.stanza] then return refuse(event, "not-open"); end
 	module:add_timer(0, function () -- the room may still have turned its first occupant away, say for a bad nick
 		if muc.get_room_from_jid(room.jid) == room and not room:has_occupant() then room:destroy(); end
 	end);

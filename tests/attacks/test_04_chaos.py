@@ -1,7 +1,7 @@
 """Invariant 4: parts are killed, frozen and restarted at random moments while people come and go and others try to.
 
-`SLUSS_CHAOS_SECONDS=600 SLUSS_CHAOS_SEED=7 ./sluss test tests/attacks/test_04_chaos.py` is the long run. A seed gives
-the same faults for the same time in the same order, and the same stays; what they meet with is up to the machine.
+`SLUSS_CHAOS_SECONDS=600 SLUSS_CHAOS_SEED=7 ./sluss test -s tests/attacks/test_04_chaos.py` is the long run. A seed
+gives the same faults for the same time in the same order, and the same stays; what they meet with is up to the machine.
 """
 
 from __future__ import annotations
@@ -258,7 +258,7 @@ async def test_faults_let_nobody_in_keep_nobody_out_for_long_and_put_nobody_out(
     print(f"back after {[round(seconds, 1) for seconds in seen.recovery]} s")
     assert {part for _, _, part, _ in seen.faults} == set(FAULTS)
     assert seen.arrivals > 0.9 * JOINS_PER_SECOND * seen.seconds
-    assert len(seen.stays) > seen.arrivals / 2, "hardly anybody came in"
+    assert len(seen.stays) > seen.arrivals / 4, "hardly anybody came in"  # something is broken half of the time
     assert seen.attempts > SECONDS / 2
     assert seen.wrong == []
     assert max(seen.recovery) < RECOVERY

@@ -145,7 +145,7 @@ async def test_clock_that_jumps_an_hour_honours_nothing_from_before_and_puts_nob
         await until(lambda: all(left for _, left, _ in stays(site, anna)), 10)
         came, left, seen = stays(site, anna)[-1]
         assert seen
-        assert 0 < left - came < 300
+        assert 0 <= left - came < 300
     assert health(site) == {"database": True, "gate": True}
 
 

@@ -124,7 +124,7 @@ async def furnish(path: Path, credentials: Path) -> tuple[str, dict[str, str]]:
         who = ParticipantDraft("Anna", "anna@example.org", "+46701740605")
         draft = MeetingDraft("T", "", now + timedelta(minutes=5), 60, "Europe/Stockholm", "internal", (who,))
         meeting = await s.meetings.create(organiser, draft)
-        (due,) = await store.run(lambda tx: tx.outbox.due(now + timedelta(minutes=1), 9))
+        (due,) = await store.run(lambda tx: tx.outbox.due(now + timedelta(minutes=1), timedelta(hours=1), 9))
         link = re.search(r"/i/(\S+)", due.message["body"])[1]
         ground = s.tickets._g
         hashed = ground.session_hash(session)

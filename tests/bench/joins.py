@@ -99,7 +99,7 @@ async def invite(services: Services, store: Store, case: Case) -> list[str]:
         group = tuple(ParticipantDraft(f"Person {n}", f"p{n}@example.org", "+46701740605") for n in range(share))
         draft = MeetingDraft("Bench", "", now + timedelta(minutes=5), 60, "Europe/Stockholm", "internal", group)
         await services.meetings.create(organiser, draft)
-        waiting = await store.run(lambda tx: tx.outbox.due(now + timedelta(minutes=1), case.people))
+        waiting = await store.run(lambda tx: tx.outbox.due(now + timedelta(minutes=1), timedelta(hours=1), case.people))
         links.append([item.message["body"].partition("/i/")[2].split()[0] for item in waiting])
         await store.run(lambda tx, sent=waiting: [tx.outbox.sent(item.id, now) for item in sent] and None)
     return [link for turn in zip(*links, strict=True) for link in turn]

@@ -103,7 +103,7 @@ async def invite(path: Path, people: int) -> list[tuple[str, str]]:
             draft = MeetingDraft("Bench", "", begin, 60, "Europe/Stockholm", "internal", group)
             await services.meetings.create(organiser, draft)
         now = datetime.now(UTC)
-        waiting = await store.run(lambda tx: tx.outbox.due(now, people))
+        waiting = await store.run(lambda tx: tx.outbox.due(now, timedelta(hours=1), people))
         links = [(re.search(r"/i/(\S+)", item.message["body"])[1], item.message["to"]) for item in waiting]
         await store.run(lambda tx: [tx.outbox.sent(item.id, now) for item in waiting] and None)
     number_of = {f"p{n}@example.org": n for n in numbers}

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,14 +32,15 @@ FLAGS = [
 
 
 @contextmanager
-def chromium_that_trusts(ca_file: Path, home: Path, *flags: str) -> Iterator[Browser]:
-    """Debian's Chromium, with one certificate authority in its own trust store."""
+def chromium_that_trusts(ca_file: Path, home: Path, *flags: str, also: Sequence[Path] = ()) -> Iterator[Browser]:
+    """Debian's Chromium, with one certificate authority, or some more, in its own trust store."""
     database = home / ".pki/nssdb"
     database.mkdir(parents=True)
     certutil = ["certutil", "-d", f"sql:{database}"]
     subprocess.run([*certutil, "-N", "--empty-password"], check=True, timeout=60)
-    trust = ["-A", "-t", "C,,", "-n", "sluss demo", "-i", str(ca_file)]
-    subprocess.run([*certutil, *trust], check=True, timeout=60)
+    for number, authority in enumerate((ca_file, *also)):
+        trust = ["-A", "-t", "C,,", "-n", f"sluss demo {number}", "-i", str(authority)]
+        subprocess.run([*certutil, *trust], check=True, timeout=60)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=[*FLAGS, *flags], env={**os.environ, "HOME": str(home)}

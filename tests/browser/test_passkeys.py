@@ -57,7 +57,7 @@ def come_back(browser: Participant) -> None:
 def organiser(host, chromium):
     """An organiser with a meeting, who has added a passkey and signed in with it."""
     context = chromium.new_context(locale="en-GB", timezone_id="Europe/Stockholm")
-    who = Organiser(context.new_page(), host, "pia.ek@sluss.test")
+    who = Organiser(context.new_page(), host, email="pia.ek@sluss.test")
     who.enrol(lambda *_: None)
     who.sign_in()
     who.device = Device(who.page)

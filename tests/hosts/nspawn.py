@@ -307,11 +307,10 @@ class Host:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _processes(self) -> list[int]:
-        files = [file for cgroup in self.cgroups for file in cgroup.rglob("cgroup.procs")]
         found = []
-        for file in files:
+        for folder in (folder for cgroup in self.cgroups for folder, _, _ in os.walk(cgroup)):  # they come and go
             with contextlib.suppress(OSError):
-                found += [int(pid) for pid in file.read_text().split() if pid != "0"]
+                found += [int(pid) for pid in Path(folder, "cgroup.procs").read_text().split() if pid != "0"]
         return found
 
     def _signal(self, number: signal.Signals, comm: str = "") -> None:

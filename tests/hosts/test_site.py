@@ -302,12 +302,3 @@ def look_around(host) -> None:
     assert host.run("systemctl --failed --no-legend").stdout == ""
     assert ready(host) == "200"
     assert get(host, f"{host.portal_url}/")[0] < 500
-
-
-def test_debian_12_is_provisioned_too(boot):
-    machine = boot("sluss-demo-12", "bookworm")
-    first = play(machine)
-    assert not first.failed, first.failure
-    second = play(machine)
-    assert second.changed == 0, second.output
-    assert machine.run("systemctl is-active sluss-bridge").stdout == "active\n"

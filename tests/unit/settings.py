@@ -11,6 +11,12 @@ from tests.unit.world import MASTER
 from sluss.keyring.tickets import create_first_key
 
 COMPONENT_SECRET, SMS_PASSWORD, SMTP_PASSWORD = "component secret 7f3a", "sms password 91bc", "smtp password 55de"
+SIGN_IN_SECRET = "client secret 20c7"
+SIGN_IN = {
+    "issuer": "https://login.sluss.test/realms/staff",
+    "client_id": "sluss",
+    "levels": {"mfa": "sign_in", "hwk": "sign_in_high"},
+}
 
 
 @cache
@@ -36,6 +42,9 @@ def valid(folder: Path) -> dict:
     }
 
 
+BANKID = {"environment": "test", "authority": "/etc/sluss/bankid-authority.pem"}
+
+
 def written(folder: Path, settings: dict) -> Path:
     """The path of the settings, written down."""
     path = folder / "sluss.yml"
@@ -52,5 +61,6 @@ def credentials(folder: Path) -> Path:
     (directory / "component-secret").write_text(COMPONENT_SECRET)
     (directory / "sms-password").write_text(SMS_PASSWORD)
     (directory / "smtp-password").write_text(SMTP_PASSWORD)
+    (directory / "sign-in-secret").write_text(SIGN_IN_SECRET)
     (directory / f"ticket-keys_{name}").write_bytes(pem)
     return directory

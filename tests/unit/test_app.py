@@ -15,11 +15,13 @@ from pathlib import Path
 import aiohttp
 import pytest
 from sqlalchemy import event
+from tests.unit.bankid import serving
 from tests.unit.certificates import Authority
-from tests.unit.settings import credentials, valid, written
+from tests.unit.settings import BANKID, credentials, valid, written
 
 from sluss import app
 from sluss.config import load_credentials, load_settings
+from sluss.domain.assurance import Method, Purpose
 from sluss.domain.errors import ConfigError
 from sluss.store.database import upgrade
 
@@ -61,6 +63,18 @@ async def test_bridge_without_a_gate_is_alive_ready_and_shows_its_pages(config):
         status, text, headers = await get(bridge.portal_port, "/sign-in", Host="portal.sluss.test")
         assert (status, "Demo Ltd" in text) == (200, True)
         assert "default-src 'none'" in headers["Content-Security-Policy"]
+
+
+async def test_bridge_with_bankid_asks_the_service_that_is_set_with_its_own_certificate(config, tmp_path):
+    async with serving(tmp_path / "bank") as service:
+        config[0]["bankid"] = BANKID | {"url": service.url, "authority": str(service.authority)}
+        for name, file in (("bankid-certificate", service.certificate), ("bankid-key", service.key)):
+            (tmp_path / "credentials" / name).write_bytes(file.read_bytes())
+        async with app.running(*loaded(config)) as bridge:
+            await bridge.services.bankid.start("link", "browser", Purpose.VIEW, "sv", "192.0.2.7")
+            assert bridge.services.bankid.qr_code("link", "browser", Purpose.VIEW)
+            assert Method.BANKID in await bridge.services.participation.methods("link")
+        assert service.double.last.cancelled, "orders are taken back when the bridge ends"
 
 
 async def test_health_and_metrics_are_on_the_internal_listener_alone(config):

@@ -6,7 +6,8 @@ import stat
 
 import pytest
 from click.testing import CliRunner
-from tests.unit.settings import COMPONENT_SECRET, credentials, valid, written
+from tests.unit.certificates import Authority
+from tests.unit.settings import BANKID, COMPONENT_SECRET, credentials, valid, written
 
 from sluss.cli import main
 from sluss.store.schema import REVISION
@@ -71,6 +72,28 @@ def test_database_without_a_schema_is_one_line_and_exit_78(sluss, arguments):
     assert "cannot be opened" in one_line(sluss(*arguments))  # no directory yet
     sluss("database", "upgrade")
     assert sluss("organiser", "list").exit_code == 0
+
+
+def test_bankid_that_cannot_be_used_is_one_line_and_exit_78(sluss, tmp_path):
+    authority = Authority(tmp_path)
+    settings = valid(tmp_path) | {"bankid": BANKID | {"authority": str(authority.file)}}
+    written(tmp_path, settings)
+    for name, file in zip(("bankid-certificate", "bankid-key"), authority.issue("demo"), strict=True):
+        (tmp_path / "credentials" / name).write_bytes(file.read_bytes())
+    assert sluss("check").output == "ok\n"
+    (tmp_path / "credentials" / "bankid-key").write_text("rubbish")
+    assert "bankid-key: cannot be used" in one_line(sluss("check"))
+    written(tmp_path, settings | {"bankid": BANKID})
+    assert "bankid.authority: /etc/sluss/bankid-authority.pem" in one_line(sluss("check"))
+
+
+def test_policy_check_knows_what_is_set_up(sluss, tmp_path):
+    assert "secret: nobody can enter with what is set up (passkey, sms)" in sluss("policy", "check").output
+    written(tmp_path, valid(tmp_path) | {"bankid": BANKID})
+    assert "nobody can enter" not in sluss("policy", "check").output
+    assert "BankID" in sluss("policy", "explain", "secret").output
+    (tmp_path / "sluss.yml").unlink()  # as before the first settings are written
+    assert "nobody can enter with what is set up (passkey, sms)" in sluss("policy", "check").output
 
 
 def test_keys_init_makes_one_key_for_its_owner_alone_and_keeps_it(sluss, tmp_path):

@@ -3,15 +3,45 @@
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from tests.unit.settings import COMPONENT_SECRET, SMS_PASSWORD, SMTP_PASSWORD, credentials, valid, written
+from tests.unit.settings import (
+    BANKID,
+    COMPONENT_SECRET,
+    SIGN_IN,
+    SIGN_IN_SECRET,
+    SMS_PASSWORD,
+    SMTP_PASSWORD,
+    credentials,
+    valid,
+    written,
+)
 from tests.unit.world import MASTER
 
 from sluss.config import load_credentials, load_settings
+from sluss.domain.assurance import Method
 from sluss.domain.errors import ConfigError
 from sluss.domain.limits import SmsRules
 from sluss.keyring.tickets import TicketKeys
 
 REMOVED = object()
+WRONG_SIGN_IN = [
+    *(
+        ({"issuer": issuer}, "must be an https address such as")
+        for issuer in (
+            "http://login.sluss.test",
+            "login.sluss.test",
+            "https://",
+            "https://a@b",
+            "https://a?b",
+            "https://a#",
+        )
+    ),
+    ({"client_id": ""}, ">= 1"),
+    ({"levels": {}}, "length"),
+    ({"levels": {"pwd": "sms"}}, "must be sign_in or sign_in_high"),
+    ({"client_secret": "x"}, "is not a setting"),
+    ({"organisers": {"claim": "groups"}}, "is missing"),
+    ({"email_trusted": "perhaps"}, "`bool`"),
+]
 WRONG = [
     ("organisation", REMOVED, "is missing"),
     ("organisation", 5, "`str`"),
@@ -34,6 +64,10 @@ WRONG = [
     ("sms.prefixes", [], "length"),
     ("sms.prefixes", ["46"], "match"),
     ("sms.per_day", 0, ">= 1"),
+    ("bankid", {"environment": "play", "authority": "/a"}, "production or test"),
+    ("bankid", {"environment": "test"}, "is missing"),
+    ("bankid", BANKID | {"url": "http://localhost"}, "match"),
+    ("bankid", BANKID | {"accepted_risk": "none"}, "must be low or moderate or high"),
     ("listen.portal", "8600", "such as 127.0.0.1:8600"),
     ("listen.portal", "127.0.0.1:65536", "such as 127.0.0.1:8600"),
     ("trusted_proxies", ["everybody"], "IPv4 or IPv6"),
@@ -41,6 +75,8 @@ WRONG = [
     ("default_region", "Sweden", "ISO country code"),
     ("default_region", "XX", "ISO country code"),
     ("default_locale", "de", "must be sv or en"),
+    ("sign_in", {}, "is missing"),
+    *(("sign_in", SIGN_IN | wrong, what) for wrong, what in WRONG_SIGN_IN),
     ("log.level", "loud", "debug or info"),
     *(
         ("portal", origin, "must be an origin such as")
@@ -118,6 +154,13 @@ def test_settings_are_read_as_written(tmp_path):
     assert settings.sms.json == {"to": "{to}", "text": "{text}"}
 
 
+def test_methods_are_what_the_settings_lead_to(tmp_path):
+    assert load_settings(written(tmp_path, valid(tmp_path))).methods == {Method.SMS, Method.PASSKEY}
+    settings = valid(tmp_path) | {"sign_in": SIGN_IN}
+    everything = {Method.SMS, Method.PASSKEY, Method.SIGN_IN, Method.SIGN_IN_HIGH}
+    assert load_settings(written(tmp_path, settings)).methods == everything
+
+
 def test_settings_cannot_be_changed_afterwards(tmp_path):
     settings = load_settings(written(tmp_path, valid(tmp_path)))
     with pytest.raises(AttributeError, match="immutable"):
@@ -139,7 +182,15 @@ def test_secrets_are_read_and_shown_nowhere(tmp_path):
     assert found.component_secret == COMPONENT_SECRET
     assert TicketKeys(found.ticket_keys).active_kid
     for shown in (repr(found), str(found), f"{found}"):
-        for secret in (COMPONENT_SECRET, SMS_PASSWORD, SMTP_PASSWORD, "PRIVATE KEY", MASTER.hex(), repr(MASTER)):
+        for secret in (
+            COMPONENT_SECRET,
+            SIGN_IN_SECRET,
+            SMS_PASSWORD,
+            SMTP_PASSWORD,
+            "PRIVATE KEY",
+            MASTER.hex(),
+            repr(MASTER),
+        ):
             assert secret not in shown
 
 
@@ -154,20 +205,25 @@ def test_keys_do_not_show_themselves(tmp_path):
         ("master-key", {}),
         ("component-secret", {"gate.enabled": True}),
         ("smtp-password", {"mail.username": "sluss"}),
+        ("bankid-certificate", {"bankid.environment": "test", "bankid.authority": "/a"}),
+        ("bankid-key", {"bankid.environment": "test", "bankid.authority": "/a"}),
         ("sms-password", {"sms.username": "sluss"}),
+        ("sign-in-secret", {"sign_in": SIGN_IN}),
         ("sms-password", {"sms.headers": {"Authorization": "Bearer {password}"}}),
     ],
 )
 @pytest.mark.parametrize("empty", [True, False])
 def test_missing_secret_is_named(tmp_path, name, setting, empty):
     directory = credentials(tmp_path)
+    for other in ("bankid-certificate", "bankid-key"):
+        (directory / other).write_text("PEM")
     (directory / name).unlink()
     if empty:
         (directory / name).touch()
     settings = valid(tmp_path)
     for key, value in setting.items():
-        section, last = key.split(".")
-        settings[section][last] = value
+        section, _, last = key.partition(".")
+        settings[section] = settings.get(section, {}) | {last: value} if last else value
     loaded = load_settings(written(tmp_path, settings))
     with pytest.raises(ConfigError) as error:
         load_credentials(loaded, {"CREDENTIALS_DIRECTORY": str(directory)})
@@ -176,7 +232,7 @@ def test_missing_secret_is_named(tmp_path, name, setting, empty):
 
 def test_secret_that_nothing_needs_may_be_missing(tmp_path):
     directory = credentials(tmp_path)
-    for name in ("component-secret", "smtp-password", "sms-password"):
+    for name in ("component-secret", "smtp-password", "sms-password", "sign-in-secret"):
         (directory / name).unlink()
     loaded = load_settings(written(tmp_path, valid(tmp_path)))
     found = load_credentials(loaded, {"CREDENTIALS_DIRECTORY": str(directory)})
@@ -242,6 +298,13 @@ def test_sms_go_to_the_regions_own_country_and_two_thousand_a_day_unless_it_is_s
     assert load_settings(written(tmp_path, settings)).sms_rules.prefixes == ("+47",)
     settings["sms"] |= {"prefixes": ["+46", "+358"], "per_day": 50}
     assert load_settings(written(tmp_path, settings)).sms_rules == SmsRules(("+46", "+358"), 50)
+
+
+def test_methods_are_what_is_set_up(tmp_path):
+    settings = valid(tmp_path)
+    assert load_settings(written(tmp_path, settings)).methods == {Method.SMS, Method.PASSKEY}
+    settings["bankid"] = BANKID
+    assert load_settings(written(tmp_path, settings)).methods == {Method.SMS, Method.PASSKEY, Method.BANKID}
 
 
 def test_key_that_is_there_twice_is_named(tmp_path):

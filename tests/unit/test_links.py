@@ -278,7 +278,9 @@ async def test_mail_that_fails_while_its_invitation_is_withdrawn_does_not_block_
     send, world.mail.send = world.mail.send, withdraw_then_fail
     await world.worker.deliver_due()
     world.mail.send = send
-    await world.services.meetings.invite(organiser, meeting.id, participant(*BERTIL, region="SE"))
+    await world.services.meetings.invite(
+        organiser, meeting.id, participant(*BERTIL, region="SE", today=world.clock.now.date())
+    )
     world.clock.forward(minutes=10)
     await world.worker.deliver_due()
     assert world.mail.sent[-1][0] == BERTIL[1]
@@ -296,7 +298,10 @@ async def test_answer_is_shown_to_the_organiser(here):
 async def test_meeting_takes_no_more_people_than_its_form_does(here, monkeypatch):
     world, organiser, meeting = here
     monkeypatch.setattr("sluss.domain.drafts.MAX_PARTICIPANTS", 2)
-    bo, cia = (participant(name, f"{name}@example.org", MOBILE, region="SE") for name in ("bo", "cia"))
+    bo, cia = (
+        participant(name, f"{name}@example.org", MOBILE, region="SE", today=world.clock.now.date())
+        for name in ("bo", "cia")
+    )
     await world.services.meetings.invite(organiser, meeting.id, bo)
     with pytest.raises(InvalidInput, match="at most"):
         await world.services.meetings.invite(organiser, meeting.id, cia)
@@ -304,7 +309,7 @@ async def test_meeting_takes_no_more_people_than_its_form_does(here, monkeypatch
 
 async def test_same_person_is_invited_once(here):
     world, organiser, meeting = here
-    again = participant("Anna again", ANNA[1].upper(), ANNA[2], region="SE")
+    again = participant("Anna again", ANNA[1].upper(), ANNA[2], region="SE", today=world.clock.now.date())
     with pytest.raises(InvalidInput) as refused:
         await world.services.meetings.invite(organiser, meeting.id, again)
     assert refused.value.field == "email"

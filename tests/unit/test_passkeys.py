@@ -211,7 +211,7 @@ async def test_other_persons_passkey_is_refused_and_written_down(invited, anna):
     told = await last(invited, Action.VERIFIED)
     assert (told["outcome"], told["reason"]) == ("refused", "passkey: of another person")
     view = await invited.services.meetings.view(invited.eva, invited.held.id)
-    assert [status.wrong_person_at for status in view.participants] == [invited.clock.now, None]
+    assert [status.other_person_at for status in view.participants] == [invited.clock.now, None]
 
 
 async def test_organisers_passkey_opens_nobodys_invitation(invited, anna):
@@ -584,6 +584,13 @@ async def test_passkeys_are_changed_only_just_after_a_factor_was_given(invited):
     await s.passkeys.remove_own(invited.session, passkey.id)
     with pytest.raises(NotVerified, match="not known"):
         await signs_in(invited, own)
+
+
+async def test_who_signs_in_at_the_provider_alone_adds_none_that_would_outlive_their_account_there(invited):
+    invited.sql("UPDATE organisers SET enrolled_at = NULL, password = NULL")
+    with pytest.raises(NotVerified, match="at the provider alone"):
+        await invited.services.passkeys.begin_adding_own(invited.session)
+    assert not (await invited.services.passkeys.account(invited.session)).enrolled
 
 
 async def test_nobody_removes_another_organisers_passkey(invited):

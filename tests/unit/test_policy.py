@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 from click.testing import CliRunner
+from tests.unit import settings
 from tests.unit.policies import edited, loaded, shipped, written
 
 from sluss.cli import main
@@ -202,6 +203,18 @@ def test_check_names_the_classes_that_nobody_can_enter(sluss, tmp_path):
     assert others[1].endswith("nobody can enter with what is set up (passkey, sms): it takes bankid or sign_in_high")
     assert sluss("policy", "check", str(written(tmp_path, edited()))).output.count("nobody can enter") == 3
     assert sluss("policy", "check").output.count("nobody can enter") == 3  # it is where it belongs now
+
+
+def test_check_and_explain_follow_the_settings(sluss, tmp_path):
+    path = str(settings.written(tmp_path, settings.valid(tmp_path) | {"sign_in": settings.SIGN_IN}))
+    assert "nobody can enter" not in sluss("--config", path, "policy", "check").output
+    own = [x for x in sluss("--config", path, "policy", "explain", "secret").output.splitlines() if "sign-in" in x]
+    assert own
+    assert not [line for line in own if "not set up here" in line]
+    only = settings.SIGN_IN | {"levels": {"mfa": "sign_in"}}
+    path = str(settings.written(tmp_path, settings.valid(tmp_path) | {"sign_in": only}))
+    said = sluss("--config", path, "policy", "check").output.splitlines()
+    assert [line.partition(":")[0] for line in said[1:]] == ["secret"]
 
 
 @pytest.mark.parametrize("arguments", [("policy", "check"), ("policy", "explain", "internal")])

@@ -108,7 +108,7 @@ async def keep_passkeys(world: World, invitation: str, added_after: Method) -> N
 
     def work(tx):
         one = tx.invitations.get(invitation)
-        owner = world.ground.person_hash(one.email, one.mobile)
+        owner = world.ground.named_hash(one.email, one.mobile)
         for person in ("same", "other"):
             passkey_id = subject(world, Method.PASSKEY, invitation, person)
             tx.passkeys.add(Passkey(passkey_id, owner, b"", 0, added_after, world.clock.now))

@@ -1,9 +1,10 @@
-"""SMS through a real HTTP gateway and through gammu-smsd's command: filled in once, never in a command line."""
+"""SMS through a real HTTP gateway and through gammu-smsd's command: filled in once, no code in a command line."""
 
 import asyncio
 import base64
 import json
 import os
+import string
 from urllib.parse import parse_qsl
 
 import aiohttp
@@ -132,7 +133,10 @@ async def test_gateway_that_is_not_there_is_tried_again(gateway):
 def inject(tmp_path, ending: str = "exit 0"):
     """A double of gammu-smsd-inject: writes down its arguments and its standard input."""
     command = tmp_path / "gammu-smsd-inject"
-    command.write_text(f"#!/bin/sh\nprintf '%s\\n' \"$@\" >{tmp_path}/arguments\ncat >{tmp_path}/input\n{ending}\n")
+    command.write_text(
+        f"#!/bin/sh\nprintf '%s\\n' \"$@\" >{tmp_path}/arguments\necho $LC_ALL >{tmp_path}/locale\n"
+        f"cat >{tmp_path}/input\n{ending}\n"
+    )
     command.chmod(0o755)
     return GammuSms(command, tmp_path / "gammu-smsdrc")
 
@@ -140,9 +144,10 @@ def inject(tmp_path, ending: str = "exit 0"):
 async def test_modem_gets_the_text_by_standard_input_and_not_in_its_arguments(tmp_path):
     await inject(tmp_path).send(TO, TEXT)
     assert (tmp_path / "arguments").read_text().split("\n")[:-1] == [
-        *("-c", f"{tmp_path}/gammu-smsdrc", "TEXT", TO, "-unicode"),
+        *("-c", f"{tmp_path}/gammu-smsdrc", "TEXT", TO, "-len", "400"),
     ]
     assert (tmp_path / "input").read_text() == TEXT
+    assert (tmp_path / "locale").read_text() == "C.UTF-8\n"
 
 
 async def test_modem_command_that_fails_is_tried_again(tmp_path):
@@ -164,5 +169,15 @@ async def test_modem_command_that_hangs_is_ended_and_tried_again(tmp_path, monke
 
 def test_sms_binds_its_code_to_our_portal():
     assert TEXT.splitlines()[-1] == "@portal.sluss.test #123456"
-    assert len(TEXT) <= 160
     assert texts.code("en", "123456", "portal.sluss.test").startswith("123456 ")
+
+
+# The basic alphabet of GSM 03.38, as far as texts need it: with any other character an SMS has 70, not 160
+GSM = set(string.ascii_letters + string.digits + " \n@#.,:;!?\"'()%&*+-/<=>_£$¥èéùìòÇØøÅåΔΦΓΛΩΠΨΣΘΞÆæßÉ¤¡ÄÖÑÜ§¿äöñüà")
+
+
+@pytest.mark.parametrize("locale", ["sv", "en"])
+def test_code_is_one_sms(locale):
+    text = texts.code(locale, "123456", "portal.sluss.test")
+    assert len(text) <= 160
+    assert set(text) <= GSM

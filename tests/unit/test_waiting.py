@@ -284,7 +284,9 @@ async def test_nobody_is_shown_under_the_name_of_another_or_of_the_organiser(wor
     later, before = (second, [first]) if where == "label-1" else (first, [])
     await made_with(world, *before)
     with pytest.raises(InvalidInput) as refused:
-        await world.services.meetings.invite(world.who, world.held.id, participant(*later, region="SE"))
+        await world.services.meetings.invite(
+            world.who, world.held.id, participant(*later, region="SE", today=world.clock.now.date())
+        )
     assert refused.value.field == "label"
 
 
@@ -295,7 +297,7 @@ async def made_with(world, *people) -> None:
 async def test_label_tells_from_another_and_from_the_organiser(world):
     world.who, _ = await world.signed_in()
     await made_with(world, ANNA, (OF_ANNA, *NAMESAKE, "Ekonomi"), (ORGANISER, "eva2@example.org", ANNA[2], "Ombud"))
-    ek = participant(ORGANISER, "eva3@example.org", ANNA[2], "Ekonomi", region="SE")
+    ek = participant(ORGANISER, "eva3@example.org", ANNA[2], "Ekonomi", region="SE", today=world.clock.now.date())
     await world.services.meetings.invite(world.who, world.held.id, ek)
     view = await world.services.meetings.view(world.who, world.held.id)
     assert [p.invitation.shown_name for p in view.participants][2:] == ["Eva Ek (Ombud)", "Eva Ek (Ekonomi)"]
@@ -304,11 +306,11 @@ async def test_label_tells_from_another_and_from_the_organiser(world):
 async def test_namesake_is_invited_with_a_label_and_after_the_other_was_withdrawn_without(world):
     await made(world)
     invite = world.services.meetings.invite
-    plain = participant(ANNA[0].upper(), "anna2@example.org", ANNA[2], region="SE")
+    plain = participant(ANNA[0].upper(), "anna2@example.org", ANNA[2], region="SE", today=world.clock.now.date())
     with pytest.raises(InvalidInput) as refused:
         await invite(world.who, world.held.id, plain)
     assert refused.value.field == "label"
-    labelled = participant(ANNA[0], "anna3@example.org", ANNA[2], "Ekonomi", region="SE")
+    labelled = participant(ANNA[0], "anna3@example.org", ANNA[2], "Ekonomi", region="SE", today=world.clock.now.date())
     await invite(world.who, world.held.id, labelled)
     anna = (await world.services.meetings.view(world.who, world.held.id)).participants[0]
     await world.services.meetings.withdraw(world.who, anna.invitation.id)

@@ -17,7 +17,7 @@ from sqlalchemy import event
 
 from sluss.app import _services
 from sluss.delivery.worker import OutboxWorker
-from sluss.domain.assurance import Method, Purpose
+from sluss.domain.assurance import Method, Purpose, Risk
 from sluss.domain.drafts import parse_meeting
 from sluss.domain.errors import DeliveryFailed, GateUnavailable
 from sluss.domain.gate import Entry, GateEvent, OccupantKind, Stage, Verdict
@@ -25,6 +25,8 @@ from sluss.domain.limits import SmsRules
 from sluss.domain.meetings import Meeting, Organiser, Ticket
 from sluss.domain.policy import Policy
 from sluss.factors import PARTICIPANT_METHODS
+from sluss.factors.bankid import BankId
+from sluss.factors.sign_in import Provider
 from sluss.keyring.secrets import Hasher, audit_key, field_key
 from sluss.keyring.tickets import TicketKeys, create_first_key
 from sluss.policy_file import default_policy
@@ -155,7 +157,7 @@ class World:
         return who, session
 
     async def meeting(
-        self, organiser: Organiser, *people: tuple[str, str, str], starts_in: int = 10, sensitivity: str = "internal"
+        self, organiser: Organiser, *people: tuple[str, ...], starts_in: int = 10, sensitivity: str = "internal"
     ) -> Meeting:
         """A meeting that begins in `starts_in` minutes, its mails delivered."""
         start = (self.clock.now + timedelta(minutes=starts_in)).astimezone(ZoneInfo("Europe/Stockholm"))
@@ -243,13 +245,17 @@ async def build(
     durable: bool = True,
     policy: Policy | None = None,
     methods: frozenset[Method] = PARTICIPANT_METHODS,
+    bankid: tuple[BankId, Risk] | None = None,
+    provider: Provider | None = None,
+    clock: Clock | None = None,
 ) -> AsyncIterator[World]:
     """A new installation in `directory`. Not `durable`: quicker, for a test that pulls no plug."""
     directory.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240
     database = directory / "sluss.db"
     content, keys = _beginning()
     database.write_bytes(content)
-    clock, mail, sms, door = Clock(), Post(), Post(), RecordingDoor()
+    clock, mail, sms, door = clock or Clock(), Post(), Post(), RecordingDoor()
+    methods |= provider.methods if provider else frozenset()
     store = Store(f"sqlite:///{database}", Sealer(field_key(MASTER)), audit_key(MASTER))
     if not durable:
         event.listen(store.engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
@@ -260,7 +266,7 @@ async def build(
     own = Policy(dict(policy.classes), policy.source)
     site = Site("Demo", f"https://{PORTAL}", PORTAL, MEET, "sv")
     ground = Ground(store, clock, Hasher(MASTER), site, worker.wake, SmsRules(("+46",), 2000), own, methods)
-    services = _services(ground, keys, lambda: door, gate=True)
+    services = _services(ground, keys, lambda: door, gate=True, bankid=bankid, provider=provider)
     housekeeping = Housekeeping(ground, services.admission, clock.seconds)
     try:
         yield World(services, ground, housekeeping, store, worker, clock, mail, sms, door, keys, database)

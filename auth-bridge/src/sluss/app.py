@@ -25,11 +25,15 @@ from prometheus_client.registry import Collector
 from sluss.config import Credentials, HttpSms, Settings
 from sluss.delivery import sms
 from sluss.delivery.mail import SmtpMail
+from sluss.delivery.provider import HttpsAsker
 from sluss.delivery.worker import OutboxWorker
+from sluss.domain.assurance import Risk
 from sluss.domain.errors import ConfigError, GateUnavailable
 from sluss.domain.gate import Door
 from sluss.domain.policy import Policy
+from sluss.factors.bankid import URLS, BankId, mutual_tls
 from sluss.factors.passwords import Passwords
+from sluss.factors.sign_in import Asker, Provider, ProviderSettings
 from sluss.gate import Gate
 from sluss.keyring.secrets import Hasher, audit_key, field_key, form_key
 from sluss.keyring.tickets import TicketKeys
@@ -37,7 +41,8 @@ from sluss.policy_file import default_policy
 from sluss.services import Services
 from sluss.services.admission import Admission
 from sluss.services.attendance import Attendance
-from sluss.services.audit import AuditLog
+from sluss.services.audit_log import AuditLog
+from sluss.services.bankid import BankIdOrders
 from sluss.services.common import Ground, Site
 from sluss.services.health import Health
 from sluss.services.housekeeping import Housekeeping
@@ -46,6 +51,7 @@ from sluss.services.organisers import Organisers
 from sluss.services.outside import Outside
 from sluss.services.participation import Participation
 from sluss.services.passkeys import Passkeys
+from sluss.services.sign_in import SignIns
 from sluss.services.tickets import Tickets
 from sluss.services.verification import Verifications
 from sluss.store.database import Store, require_current_schema
@@ -141,7 +147,7 @@ async def running(
     async with AsyncExitStack() as stack:
         store = _open_store(settings, master)
         stack.callback(store.close)
-        client = await stack.enter_async_context(aiohttp.ClientSession())
+        client = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
         outbox = OutboxWorker(store, mail, _sms(settings, credentials, client), clock)
         ground = _ground(settings, store, master, clock, outbox.wake, policy=policy)
         gate: Gate | None = None
@@ -149,7 +155,16 @@ async def running(
         def door() -> Door:
             return gate or _NoDoor()
 
-        services = _services(ground, keys, door, gate=settings.gate.enabled)
+        services = _services(
+            ground,
+            keys,
+            door,
+            gate=settings.gate.enabled,
+            bankid=_bankid(settings, credentials, client),
+            provider=_provider(settings, credentials, HttpsAsker(client)),
+        )
+        if services.bankid:
+            stack.push_async_callback(services.bankid.stop)
         if settings.gate.enabled:
             link = settings.gate
             secret = credentials.component_secret
@@ -221,12 +236,21 @@ def _ground(
 ) -> Ground:
     portal_host = urlsplit(settings.portal).hostname or ""
     site = Site(settings.organisation, settings.portal, portal_host, settings.meet_host, settings.default_locale)
-    return Ground(store, clock, Hasher(master), site, wake, settings.sms_rules, policy or default_policy())
+    return Ground(
+        store, clock, Hasher(master), site, wake, settings.sms_rules, policy or default_policy(), settings.methods
+    )
 
 
-def _services(ground: Ground, keys: TicketKeys, door: Callable[[], Door], *, gate: bool) -> Services:
-    organisers = Organisers(ground, Passwords())
-    verifications = Verifications(ground)
+def _services(
+    ground: Ground,
+    keys: TicketKeys,
+    door: Callable[[], Door],
+    *,
+    gate: bool,
+    bankid: tuple[BankId, Risk] | None = None,
+    provider: Provider | None = None,
+) -> Services:
+    organisers, verifications = Organisers(ground, Passwords()), Verifications(ground)
     participation = Participation(ground, door, verifications)
     tickets = Tickets(ground, keys, organisers)
     return Services(
@@ -234,12 +258,14 @@ def _services(ground: Ground, keys: TicketKeys, door: Callable[[], Door], *, gat
         meetings=Meetings(ground, door),
         participation=participation,
         passkeys=Passkeys(ground, organisers, tickets, participation, verifications),
+        sign_ins=SignIns(ground, provider, verifications, organisers, tickets),
         tickets=tickets,
         admission=Admission(ground, keys, participation, door),
         outside=Outside(ground, tickets, door),
         attendance=Attendance(ground, keys, organisers),
         audit=AuditLog(ground),
         health=Health(ground, door if gate else None),
+        bankid=BankIdOrders(ground, verifications, participation, *bankid) if bankid else None,
     )
 
 
@@ -252,6 +278,30 @@ def _mail(settings: Settings, credentials: Credentials) -> SmtpMail:
         sender=mail.sender,
         username=mail.username,
         password=credentials.smtp_password,
+    )
+
+
+def _provider(settings: Settings, credentials: Credentials, asker: Asker) -> Provider | None:
+    if (given := settings.sign_in) is None:
+        return None
+    groups = given.organisers
+    return Provider(
+        ProviderSettings(
+            given.issuer,
+            given.client_id,
+            credentials.sign_in_secret or "",
+            f"{settings.portal}/sign-in/back",
+            given.methods,
+            given.acr_values,
+            given.scopes,
+            given.email_claim,
+            given.email_trusted,
+            given.hosts,
+            groups.claim if groups else "",
+            groups.organiser if groups else "",
+            groups.auditor if groups else "",
+        ),
+        asker,
     )
 
 
@@ -269,6 +319,15 @@ def _sms(settings: Settings, credentials: Credentials, client: aiohttp.ClientSes
         username=chosen.username,
         password=credentials.sms_password,
     )
+
+
+def _bankid(settings: Settings, credentials: Credentials, client: aiohttp.ClientSession) -> tuple[BankId, Risk] | None:
+    """BankID's service, and the highest risk that is accepted. Raises `ConfigError`."""
+    chosen = settings.bankid
+    if chosen is None or credentials.bankid is None:
+        return None
+    tls = mutual_tls(chosen.authority, *credentials.bankid)
+    return BankId(client, chosen.url or URLS[chosen.environment], tls), chosen.accepted_risk
 
 
 def _portal_settings(settings: Settings, master: bytes) -> PortalSettings:

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from sluss import __version__, logs
 from sluss.config import DEFAULT_PATH, Credentials, Settings, load_credentials, load_settings
 from sluss.domain import drafts
+from sluss.domain.assurance import Method
 from sluss.domain.audit import ADMIN, GENESIS, Entry, Head
 from sluss.domain.errors import ConfigError, InvalidInput, SlussError
 from sluss.domain.explain import explain
@@ -93,6 +94,10 @@ def check(path: Path, without_credentials: bool) -> None:
     if not without_credentials:
         credentials = load_credentials(settings)
         TicketKeys(credentials.ticket_keys)
+        if settings.bankid and credentials.bankid:
+            from sluss.factors.bankid import mutual_tls  # noqa: PLC0415
+
+            mutual_tls(settings.bankid.authority, *credentials.bankid)
     click.echo("ok")
 
 
@@ -258,21 +263,24 @@ def policy_group() -> None:
 
 @policy_group.command("check")
 @click.argument("file", type=click.Path(path_type=Path), required=False)
-def policy_check(file: Path | None) -> None:
+@click.pass_obj
+def policy_check(path: Path, file: Path | None) -> None:
     """Check a policy, the one in force or that in FILE; say the first thing that is wrong, or who cannot enter."""
-    policy = installed_policy(file) if file else _policy()
+    policy, methods = installed_policy(file) if file else _policy(), _methods(path)
     click.echo(f"ok {policy.source}")
+    methods = _methods(path)
     for one in policy.classes.values():
-        if not one.ways_in(PARTICIPANT_METHODS):
-            have = ", ".join(sorted(PARTICIPANT_METHODS))
-            wanted = " or ".join(m for m in one.join.methods if m not in PARTICIPANT_METHODS)
+        if not one.ways_in(methods):
+            have = ", ".join(sorted(methods))
+            wanted = " or ".join(m for m in one.join.methods if m not in methods)
             click.echo(f"{one.name}: nobody can enter with what is set up ({have}): it takes {wanted}")
 
 
 @policy_group.command("explain")
 @click.argument("name", metavar="CLASS")
 @click.option("--lang", type=click.Choice(LANGUAGES), default="en", show_default=True, help="Language.")
-def policy_explain(name: str, lang: str) -> None:
+@click.pass_obj
+def policy_explain(path: Path, name: str, lang: str) -> None:
     """Say in plain words what CLASS comes to: who gets in, how, how fresh, and what is kept how long."""
     from sluss.web.pages import Texts  # noqa: PLC0415
     from sluss.web.policy_words import in_words  # noqa: PLC0415
@@ -282,7 +290,7 @@ def policy_explain(name: str, lang: str) -> None:
         raise ConfigError(
             f"{policy.source}: classes.{name}: there is no such class; there are {', '.join(policy.classes)}"
         )
-    for line in in_words(explain(policy.classes[name], PARTICIPANT_METHODS), Texts(lang)):
+    for line in in_words(explain(policy.classes[name], _methods(path)), Texts(lang)):
         click.echo(line)
 
 
@@ -401,6 +409,14 @@ def attendance_verify(path: Path, file: TextIO) -> None:
 def _load(path: Path) -> tuple[Settings, Credentials]:
     settings = load_settings(path)
     return settings, load_credentials(settings)
+
+
+def _methods(path: Path) -> frozenset[Method]:
+    """How participants can verify here; where there are no settings that can be read yet, how they can everywhere."""
+    try:
+        return load_settings(path).methods
+    except ConfigError:
+        return PARTICIPANT_METHODS
 
 
 def _policy() -> Policy:

@@ -16,9 +16,11 @@ from msgspec import Meta
 from phonenumbers import SUPPORTED_REGIONS
 
 from sluss import yaml_file
+from sluss.domain.assurance import SIGN_INS, Method, Risk
 from sluss.domain.drafts import country_prefix
 from sluss.domain.errors import ConfigError
 from sluss.domain.limits import SmsRules
+from sluss.factors import PARTICIPANT_METHODS
 from sluss.yaml_file import Section
 
 DEFAULT_PATH = Path("/etc/sluss/sluss.yml")
@@ -147,6 +149,74 @@ class GammuSms(_Sms, frozen=True, kw_only=True, tag_field="kind", tag="gammu-sms
     config: Path = Path("/etc/gammu-smsdrc")
 
 
+class BankIdSettings(Section, frozen=True, kw_only=True):
+    """Swedish BankID. The client certificate and its key are the credentials `bankid-certificate` and `bankid-key`."""
+
+    environment: Literal["production", "test"]
+    authority: Path
+    """The authority of BankID's own server in that environment, PEM. No other is trusted."""
+    url: Annotated[str, Meta(pattern=r"^https://")] | None = None
+    """Where its API is, if not at BankID's own address: a proxy on the way out, or a test."""
+    accepted_risk: Risk = Risk.MODERATE
+    """The highest risk indication with which a person is let through."""
+
+
+class Issuer(str):
+    """An OpenID Connect issuer: an https address without query or fragment. Raises `ValueError` for anything else."""
+
+    __slots__ = ()
+
+    def __new__(cls, value: str) -> Self:
+        """Check. It is compared letter by letter with what tokens say, so nothing is changed."""
+        url = urlsplit(value)
+        if url.scheme != "https" or not url.hostname or "@" in url.netloc or "?" in value or "#" in value:
+            raise ValueError("must be an https address such as https://login.example.org/realms/staff")
+        return super().__new__(cls, value)
+
+
+class SignInMethod(str):
+    """What a sign-in comes to. Raises `ValueError` for anything but `sign_in` and `sign_in_high`."""
+
+    __slots__ = ()
+
+    def __new__(cls, value: str) -> Self:
+        """Check."""
+        if value not in SIGN_INS:
+            raise ValueError("must be sign_in or sign_in_high")
+        return super().__new__(cls, value)
+
+
+Word = Annotated[str, Meta(min_length=1, max_length=255)]
+
+
+class Groups(Section, frozen=True, kw_only=True):
+    """What makes an account an organiser or auditor at its first sign-in, and what it must still have at later ones."""
+
+    claim: Word
+    organiser: Word
+    auditor: str = ""
+
+
+class SignInSettings(Section, frozen=True, kw_only=True):
+    """The organisation's identity provider (OpenID Connect)."""
+
+    issuer: Issuer
+    client_id: Word
+    levels: Annotated[dict[Word, SignInMethod], Meta(min_length=1)]
+    """What values of `acr` and `amr` come to. A sign-in with none of them is refused."""
+    acr_values: tuple[Word, ...] = ()
+    scopes: tuple[Word, ...] = ("openid", "email", "profile")
+    email_claim: Word = "email"
+    email_trusted: bool = False
+    hosts: tuple[Word, ...] = ()
+    organisers: Groups | None = None
+
+    @property
+    def methods(self) -> dict[str, Method]:
+        """The levels, as methods."""
+        return {value: Method(level) for value, level in self.levels.items()}
+
+
 class LogSettings(Section, frozen=True, kw_only=True):
     """How the log looks. Never below `info` in production: there is no more to see."""
 
@@ -169,6 +239,8 @@ class Settings(Section, frozen=True, kw_only=True):
     jitsi: bool = False
     mail: MailSettings
     sms: HttpSms | GammuSms
+    bankid: BankIdSettings | None = None
+    sign_in: SignInSettings | None = None
     default_region: Region = Region("SE")
     default_locale: Literal["sv", "en"] = "sv"
     log: LogSettings = LogSettings()
@@ -177,6 +249,12 @@ class Settings(Section, frozen=True, kw_only=True):
     def sms_rules(self) -> SmsRules:
         """What may be sent by SMS."""
         return SmsRules(self.sms.prefixes or (country_prefix(self.default_region),), self.sms.per_day)
+
+    @property
+    def methods(self) -> frozenset[Method]:
+        """How a participant can verify here."""
+        bankid = frozenset({Method.BANKID} if self.bankid else ())
+        return PARTICIPANT_METHODS | bankid | frozenset(self.sign_in.methods.values() if self.sign_in else ())
 
     @property
     def meet_host(self) -> str:
@@ -194,6 +272,10 @@ class Credentials:
     """File name (`<kid>.<state>.pem`) → PEM."""
     smtp_password: str | None = None
     sms_password: str | None = None
+    bankid: tuple[Path, Path] | None = None
+    """The files of BankID's client certificate and its key, which OpenSSL reads by itself."""
+    sign_in_secret: str | None = None
+    """The client secret at the identity provider."""
 
 
 def load_settings(path: Path) -> Settings:
@@ -240,4 +322,16 @@ def load_credentials(settings: Settings, environ: Mapping[str, str] = os.environ
         ticket_keys=keys,
         smtp_password=secret("smtp-password", required=settings.mail.username is not None),
         sms_password=secret("sms-password", required=wants_sms_password),
+        bankid=_bankid_files(settings, directory),
+        sign_in_secret=secret("sign-in-secret", required=settings.sign_in is not None),
     )
+
+
+def _bankid_files(settings: Settings, directory: Path) -> tuple[Path, Path] | None:
+    if settings.bankid is None:
+        return None
+    files = directory / "bankid-certificate", directory / "bankid-key"
+    for path in files:
+        if not path.is_file() or not path.stat().st_size:
+            raise ConfigError(f"{path}: secret is missing")
+    return files

@@ -246,7 +246,7 @@ async def test_room_is_gone_when_its_creator_was_turned_away_for_the_nick(
         assert [stage for _, stage, _ in rules.asked] == [Stage.CREATE]
 
 
-async def test_yes_to_joining_does_not_create_a_room_that_ended_meanwhile(
+async def test_who_waited_at_the_door_of_a_room_that_emptied_meanwhile_enters_it_anew(
     rules: Script, room: str, gate: Gate, enter: Connect
 ) -> None:
     async with enter(rules.person(room)) as inside, enter(rules.person(room)) as late:
@@ -256,9 +256,21 @@ async def test_yes_to_joining_does_not_create_a_room_that_ended_meanwhile(
         await rules.waiting.wait()
         await inside.leave()
         rules.hold.set()
-        with pytest.raises(Refused) as no:
+        assert role_of(await joining) == ("none", "participant")
+
+
+async def test_who_waited_at_the_door_of_a_room_that_was_ended_meanwhile_is_outside(
+    rules: Script, room: str, gate: Gate, enter: Connect
+) -> None:
+    async with enter(rules.person(room)) as inside, enter(rules.person(room)) as late:
+        await inside.join("aaaa0001")
+        rules.hold.clear()
+        joining = asyncio.create_task(late.join("aaaa0002"))
+        await rules.waiting.wait()
+        await gate.end(room, "")
+        rules.hold.set()
+        with pytest.raises(Refused, match="closed"):
             await joining
-        assert (no.value.condition, no.value.reason) == ("forbidden", "not-open")
 
 
 async def test_presence_to_the_room_itself_neither_creates_nor_enters_it(

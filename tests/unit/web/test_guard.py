@@ -18,6 +18,9 @@ PUBLIC_ROUTES = {
     "not_me", "join_code", "join_verify", "room", "ticket", "here", "outside",
     "sign_in_passkey", "sign_in_passkey_verify", "passkey", "passkey_verify", "passkey_new", "passkey_add",
     "passkey_remove", "join_passkey", "join_passkey_verify",
+    "bankid", "bankid_qr", "bankid_collect", "bankid_cancel", "join_bankid", "join_bankid_qr", "join_bankid_collect",
+    "join_bankid_cancel", "bankid_returned",
+    "organiser_sign_in", "sign_in_back", "provider_logout", "view_sign_in", "join_sign_in",
 }  # fmt: skip
 
 
@@ -60,7 +63,8 @@ async def test_a_password_alone_opens_no_private_page(portal):
 
 async def test_every_post_without_the_form_token_is_refused(portal, browser):
     await portal.sign_in(browser)
-    posts = {(m, p) for m, p, _ in every_route(portal) if m == "POST"}
+    # The provider has no form: what it sends is proved by its signature.
+    posts = {(m, p) for m, p, name in every_route(portal) if m == "POST" and name != "provider_logout"}
     assert len(posts) > 15
     for method, path in posts:
         for body in ("", "csrf=", "csrf=" + "0" * 64):
@@ -285,3 +289,12 @@ async def test_id_on_the_page_is_the_one_in_the_audit_log(portal, browser):
     (refused,) = await portal.services.audit.newest(10)
     assert (refused.action, refused.outcome) == ("signed-in", "refused")
     assert refused.request_id == browser.page.headers["X-Request-Id"]
+
+
+async def test_without_a_provider_there_is_no_sign_in_by_one(portal, browser, link):
+    page = await browser.get("/sign-in")
+    assert [form.action for form in page.forms] == ["/sign-in", "/sign-in/passkey", "/language"]
+    for path in (f"{link}/sign-in", f"{link}/join/sign-in", "/sign-in/provider"):
+        assert (await browser.ask("POST", path, body=f"csrf={page.csrf}")).status == 404, path
+    assert (await browser.ask("GET", "/sign-in/back?state=x&code=y")).status == 404
+    assert (await browser.ask("POST", "/sign-in/logout", body="logout_token=x")).status == 404

@@ -33,7 +33,7 @@ def texts_in_pages() -> set:
 
 def texts_in_errors() -> set:
     """The public sentence of every error, and every text that a rule gives to `InvalidInput`."""
-    found = {kind.public for kind in [SlussError, *SlussError.__subclasses__()]}
+    found = {kind.public for kind in kinds_of(SlussError)}
     for file in PACKAGE.rglob("*.py"):
         module = ".".join(("sluss", *file.relative_to(PACKAGE).with_suffix("").parts))
         if file.is_relative_to(PACKAGE / "store" / "migrations") or module.split(".")[1] in NEVER_ON_A_PAGE:
@@ -42,6 +42,10 @@ def texts_in_errors() -> set:
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("InvalidInput", "_line"):
                 found |= {said for arg in node.args[1:] if (said := _value(arg, module))}
     return found
+
+
+def kinds_of(error: type[SlussError]) -> list[type[SlussError]]:
+    return [error, *(deeper for kind in error.__subclasses__() for deeper in kinds_of(kind))]
 
 
 def _value(node: ast.expr, module: str) -> str | None:

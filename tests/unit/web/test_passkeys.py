@@ -129,9 +129,7 @@ async def test_organiser_is_told_that_somebody_else_tried(portal, organiser, lin
     assert (await use(browser, anna, f"{bengts}/passkey", f"{bengts}/passkey/verify")).status == 403
     for meeting in portal.world.sql("SELECT id FROM meetings"):
         page = await organiser.get(f"/meetings/{meeting['id']}")
-        assert ("Somebody else tried to prove who they are with this link, 15 Oct" in page.text) is (
-            BENGT.name in page.text
-        )
+        assert ("Somebody else tried with this link 15 Oct" in page.text) is (BENGT.name in page.text)
 
 
 async def test_passkey_is_added_in_words_of_ones_own_language(portal, link):
@@ -220,6 +218,13 @@ async def test_organiser_sees_on_the_first_page_that_a_passkey_was_copied(portal
         await use(browser, device, "/sign-in/passkey", "/sign-in/passkey/verify")
     assert "Somebody seems to have a copy of your passkey" in (await organiser.get("/")).text
     assert "Locked: somebody seems to have a copy" in (await organiser.get("/account")).text
+
+
+async def test_who_has_no_password_here_is_told_that_passkeys_are_not_for_them(portal, organiser):
+    portal.world.sql("UPDATE organisers SET enrolled_at = NULL")
+    page = await organiser.get("/account")
+    assert "Passkeys are for those who have a password here." in page.text
+    assert "/account/passkeys/new" not in [form.action for form in page.forms]
 
 
 async def test_auditor_has_passkeys_too(portal, browser):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -67,10 +68,15 @@ class HttpSms:
 
 
 class GammuSms:
-    """Queues the message with gammu-smsd. The text goes through standard input, never the command line."""
+    """Queues the message with gammu-smsd, as one SMS if it fits into 160 characters of GSM 03.38.
+
+    The text goes through standard input. The number can only be an argument: this server's list of processes shows it
+    for the milliseconds that the command takes.
+    """
 
     def __init__(self, inject: Path, config: Path) -> None:
         self._command = (str(inject), "-c", str(config), "TEXT")
+        self._environment = os.environ | {"LC_ALL": "C.UTF-8"}  # in another character set the text ends at an “å”
 
     async def send(self, to: str, text: str) -> None:
         """Handed over when gammu-smsd has it in its queue."""
@@ -78,7 +84,9 @@ class GammuSms:
             process = await asyncio.create_subprocess_exec(
                 *self._command,
                 to,
-                "-unicode",
+                "-len",  # a longer text is several SMS; without it, the first
+                "400",
+                env=self._environment,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""What is written in mails and SMS. Neutral on purpose: nothing of the meeting, its people or its organiser."""
+"""What is written in mails, SMS and the BankID app. Neutral on purpose: nothing of the meeting or its people."""
 
 SUBJECT = {"sv": "Personlig länk", "en": "Personal link"}
 
@@ -19,6 +19,16 @@ _CODE = {
     "sv": "{code} är din kod. Lämna den inte till någon.",
     "en": "{code} is your code. Give it to nobody.",
 }
+_BANKID = {
+    "sv": "# Legitimering hos {organisation}\nFör det du har en personlig länk till.",
+    "en": "# Identification at {organisation}\nFor what you have a personal link to.",
+}
+_BANKID_ORGANISER = {"sv": "Inbjuden av *{organiser}*.", "en": "Invited by *{organiser}*."}
+_BANKID_WARNING = {
+    "sv": "Gör det bara om du själv är på {host}. Ingen ringer dig och ber om det.",
+    "en": "Do it only if you yourself are at {host}. Nobody calls you and asks for it.",
+}
+_MARKUP = str.maketrans("", "", "*#|")
 _OTHER = {"sv": "en", "en": "sv"}
 
 
@@ -38,3 +48,11 @@ def not_me(locale: str, portal: str) -> tuple[str, str]:
 def code(locale: str, value: str, portal_host: str) -> str:
     """The SMS with a code. The last line binds it to our origin: the phone offers it nowhere else."""
     return f"{_CODE[locale].format(code=value)}\n\n@{portal_host} #{value}"
+
+
+def bankid(locale: str, organisation: str, portal_host: str, organiser: str) -> str:
+    """What the BankID app shows (simpleMarkdownV1). `organiser` is empty for whoever has not seen the invitation."""
+    lines = [_BANKID[locale].format(organisation=organisation.translate(_MARKUP))]
+    if organiser:
+        lines.append(_BANKID_ORGANISER[locale].format(organiser=organiser.translate(_MARKUP)))
+    return "\n\n".join([*lines, _BANKID_WARNING[locale].format(host=portal_host)])

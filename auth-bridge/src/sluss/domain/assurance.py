@@ -40,6 +40,14 @@ class AssuranceLevel(StrEnum):
     AAL3 = "urn:sluss:acr:aal3"
 
 
+class Risk(StrEnum):
+    """What BankID thinks of an order, by the addresses and devices it saw; from the lowest."""
+
+    LOW = "low"
+    MODERATE = "moderate"
+    HIGH = "high"
+
+
 class Identity(StrEnum):
     """By what a method knows a person again. Who joins is who saw the invitation by the same one (invariant 2)."""
 
@@ -118,6 +126,11 @@ _ORGANISERS: dict[Method, Worth] = {
         phishing_resistant=False,
     ),
 }
+
+SIGN_INS = frozenset({Method.SIGN_IN, Method.SIGN_IN_HIGH})
+"""Both are the organisation's own sign-in."""
+ORGANISERS_OWN = frozenset({Method.TOTP, Method.PASSKEY}) | SIGN_INS
+"""How an organiser proves once more who they are, at a meeting's door and before its attendance."""
 
 STRONGER: dict[Method, Method] = {Method.SIGN_IN: Method.SIGN_IN_HIGH}
 """Where the first is accepted, so is the second, which is the same and more."""

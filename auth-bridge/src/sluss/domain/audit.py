@@ -28,6 +28,7 @@ class Action(StrEnum):
 
     ORGANISER_ADDED = "organiser-added"
     ENROLLED = "enrolled"
+    ACCOUNT_BOUND = "account-bound"
     SIGNED_IN = "signed-in"
     SIGNED_OUT = "signed-out"
     RECOVERY_CODE_USED = "recovery-code-used"
@@ -45,6 +46,7 @@ class Action(StrEnum):
     ACCEPTED = "accepted"
     DECLINED = "declined"
     CODE_ASKED_FOR = "code-asked-for"
+    BANKID_STARTED = "bankid-started"
     VERIFIED = "verified"
     TICKET_ISSUED = "ticket-issued"
     TICKET_USED = "ticket-used"

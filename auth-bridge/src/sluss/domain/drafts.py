@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 import phonenumbers
 
+from sluss.domain import people
 from sluss.domain.errors import InvalidInput
 from sluss.domain.meetings import MeetingDraft, ParticipantDraft
 
@@ -66,22 +67,36 @@ def label(value: str, field: str = "label") -> str:
     return _line(value, field, MAX_LABEL, "") if value.strip() else ""
 
 
+def personal_number(value: str, today: date, field: str = "personal_number") -> str:
+    """A Swedish personal or coordination number as twelve digits, or nothing. Raises `InvalidInput`."""
+    try:
+        return people.personal_number(value, today) if value.strip() else ""
+    except ValueError:
+        raise InvalidInput(field, "Write a personal number such as 19811228-9874, or leave it empty.") from None
+
+
 def participant(
     who: str,
     address: str,
     number: str,
     of: str = "",
+    number_of: str = "",
     *,
     region: str,
+    today: date,
     suffix: str = "",
     prefixes: Sequence[str] = ("+",),
 ) -> ParticipantDraft:
-    """One person to invite; `of` is the label. `suffix` is put after the field names in errors."""
+    """One person to invite; `of` is the label, `number_of` a personal number.
+
+    `suffix` is put after the field names in errors.
+    """
     return ParticipantDraft(
         name(who, f"name{suffix}"),
         email(address, f"email{suffix}"),
         mobile(number, region, f"mobile{suffix}", prefixes),
         label(of, f"label{suffix}"),
+        personal_number(number_of, today, f"personal_number{suffix}"),
     )
 
 
@@ -99,9 +114,11 @@ def parse_meeting(
     """
     rows = [(i, row) for i, row in enumerate(participants) if any(cell.strip() for cell in row)]
     check_count(len(rows))
-    people = tuple(participant(*row, region=region, suffix=f"-{i}", prefixes=prefixes) for i, row in rows)
+    invited = tuple(
+        participant(*row, region=region, today=now.date(), suffix=f"-{i}", prefixes=prefixes) for i, row in rows
+    )
     seen: set[str] = set()
-    for (index, _), person in zip(rows, people, strict=True):
+    for (index, _), person in zip(rows, invited, strict=True):
         if person.email.casefold() in seen:
             raise InvalidInput(f"email-{index}", "This address is already in the list.")
         seen.add(person.email.casefold())
@@ -121,7 +138,7 @@ def parse_meeting(
         sensitivity=_line(
             form.get("sensitivity", ""), "sensitivity", MAX_LABEL, "Choose how sensitive the meeting is."
         ),
-        participants=people,
+        participants=invited,
     )
 
 

@@ -34,14 +34,36 @@ class InvalidInput(SlussError):
 
 
 class NotVerified(SlussError):
-    """The proof asked for was not given, is wrong or is too old. Never says which."""
+    """The proof asked for was not given, is wrong or is too old. Never says which.
+
+    `other_person`: the proof is right, and somebody else's. The organiser is told, whoever tried is not.
+    """
 
     status = 403
     public = "That did not match. Try again, or ask for a new code."
 
+    def __init__(self, detail: str = "", *, public: str | None = None, other_person: bool = False) -> None:
+        super().__init__(detail, public=public)
+        self.other_person = other_person
 
-class WrongPerson(NotVerified):
-    """A real proof, but by somebody else than whom the link is for. To them it looks like any other `NotVerified`."""
+
+class SignInRefused(NotVerified):
+    """The organisation's sign-in did not prove what was asked. `detail`, for the log, says what was wrong with it."""
+
+    public = "The sign-in did not succeed. Start again."
+
+
+class OneFactorOnly(SignInRefused):
+    """The organisation's sign-in says nothing of a second factor that is known here."""
+
+    public = "You signed in with one factor only. Sign in again with a second one, such as an authenticator."
+
+
+class SignInUnavailable(SlussError):
+    """The organisation's identity provider is away, slow, or says what it may not. `detail` is for the log."""
+
+    status = 503
+    public = "The organisation's sign-in is not answering. Try again in a while, or choose another way."
 
 
 class TooManyTries(SlussError):
@@ -108,6 +130,13 @@ class StoreUnavailable(SlussError):
 
     status = 503
     public = "Nothing can be saved just now, so nothing was changed. Try again in a while."
+
+
+class BankIdUnavailable(SlussError):
+    """BankID's service does not begin an order. `detail` is its word for why."""
+
+    status = 503
+    public = "BankID is not answering just now. Try again in a while, or choose another way."
 
 
 class DeliveryFailed(SlussError):

@@ -21,6 +21,7 @@ class LockKind(StrEnum):
     NUMBER = "number"
     MEETING = "meeting"
     DAY = "day"
+    BANKID = "bankid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,12 @@ TRIES_ALL = Limit("tries-all", 1000, 500 * _MINUTE)
 
 # Asking to use a passkey, or for what it is to sign. It cannot be guessed; each asking is a row for five minutes.
 PASSKEY_ADDRESS = Limit("passkey-address", 1000, timedelta(seconds=100))
+# Orders at BankID. Each is a request to others, who may shut us out, and one that is completed costs money.
+BANKID_LINK = Limit("bankid-link", 24, 4 * _HOUR, LockKind.BANKID)
+BANKID_LINK_ADDRESS = Limit("bankid-link-address", 12, 2 * _HOUR, LockKind.BANKID)
+BANKID_BROWSER = Limit("bankid-browser", 12, _HOUR, LockKind.BANKID)  # a verified one, in place of the two above
+BANKID_ADDRESS = Limit("bankid-address", 300, 300 * timedelta(seconds=1))
+BANKID_ALL = Limit("bankid-all", 600, 120 * timedelta(seconds=1))
 
 # Signing in: wrong passwords, except where it says every one. A browser that has signed in before has its own limit.
 SIGN_IN_BROWSER = Limit("sign-in-browser", 10, 50 * _MINUTE)
@@ -109,6 +116,12 @@ SECOND_BROWSER = Limit("second-browser", 10, 50 * _MINUTE)
 SECOND_ACCOUNT_ADDRESS = Limit("second-account-address", 5, 75 * _MINUTE)
 SECOND_ACCOUNT = Limit("second-account", 20, 5 * _HOUR)
 DOOR_SESSION = Limit("door-session", 5, 25 * _MINUTE)  # at a meeting's door, a signed-in session
+
+# The organisation's own sign-in: going there, and logout tokens that are none. Each may ask the provider something.
+PROVIDER_BROWSER = Limit("provider-browser", 20, 10 * _MINUTE)
+PROVIDER_ADDRESS = Limit("provider-address", 1000, timedelta(seconds=100))
+PROVIDER_ALL = Limit("provider-all", 2000, timedelta(seconds=100))
+LOGOUT_ADDRESS = Limit("logout-address", 30, 10 * _MINUTE)
 
 ENROL_LINK = Limit("enrol-link", 10, 10 * _MINUTE)  # every try with an enrolment link: each hashes a password
 WRONG_ENROL_ADDRESS = Limit("wrong-enrol-address", 30, 30 * _MINUTE)  # enrolment links that are none

@@ -1,6 +1,6 @@
 """Meetings and invitations: plain values and the rules of when a door is open."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from zoneinfo import ZoneInfo
@@ -63,6 +63,8 @@ class ParticipantDraft:
     mobile: str
     label: str = ""
     """What tells this person from another of the same name."""
+    personal_number: str = field(default="", repr=False)
+    """Twelve digits, or nothing: whose BankID it must be."""
 
     @property
     def shown_name(self) -> str:
@@ -157,6 +159,8 @@ class Invitation:
     """The person's XMPP user name in this meeting; stable, says nothing."""
     label: str = ""
     """The organiser's, to tell this person from another of the same name."""
+    person_hash: str = ""
+    """Keyed hash of the personal number that the organiser gave, if any."""
 
     @property
     def shown_name(self) -> str:
@@ -200,10 +204,10 @@ class InvitationStatus:
     here: bool
     locks: tuple[Lock, ...]
     """What this person has to wait for."""
-    wrong_person_at: datetime | None
-    """When somebody else last proved who they are, with this person's link."""
     passkey_copied: bool
     """Whether a passkey of theirs is locked because there is a copy of it."""
+    other_person_at: datetime | None = None
+    """When somebody else last proved who they are with this person's link."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,4 +3,4 @@
 from sluss.domain.assurance import Method
 
 PARTICIPANT_METHODS = frozenset({Method.SMS, Method.PASSKEY})
-"""What a participant can verify with on this version."""
+"""What a participant can verify with on every installation. `Settings.methods` adds what is set up."""

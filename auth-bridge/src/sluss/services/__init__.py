@@ -4,13 +4,15 @@ from dataclasses import dataclass
 
 from sluss.services.admission import Admission
 from sluss.services.attendance import Attendance
-from sluss.services.audit import AuditLog
+from sluss.services.audit_log import AuditLog
+from sluss.services.bankid import BankIdOrders
 from sluss.services.health import Health
 from sluss.services.meetings import Meetings
 from sluss.services.organisers import Organisers
 from sluss.services.outside import Outside
 from sluss.services.participation import Participation
 from sluss.services.passkeys import Passkeys
+from sluss.services.sign_in import SignIns
 from sluss.services.tickets import Tickets
 
 
@@ -22,9 +24,12 @@ class Services:
     meetings: Meetings
     participation: Participation
     passkeys: Passkeys
+    sign_ins: SignIns
     tickets: Tickets
     admission: Admission
     outside: Outside
     attendance: Attendance
     audit: AuditLog
     health: Health
+    bankid: BankIdOrders | None = None
+    """None where it is not set up."""

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sluss.domain.assurance import Purpose
+from sluss.domain.assurance import ORGANISERS_OWN, Purpose
 from sluss.domain.attendance import Attendee, Report, Stay, fold
 from sluss.domain.audit import Action, Outcome
 from sluss.domain.errors import NotFound, NotVerified, SlussError
@@ -21,7 +21,7 @@ from sluss.store.access import OrganiserRecord
 from sluss.store.database import Transaction
 
 FRESH = timedelta(minutes=5)
-"""The organiser's authenticator code, or passkey, opens the attendance for this long."""
+"""The organiser's proof opens the attendance for this long."""
 COLUMNS = ("name", "role", "entered", "left", "end_seen", "seconds", "methods", "assurance", "networks", "devices")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
@@ -94,7 +94,7 @@ def _refusal(
     if own is None or meeting.organiser_id != record.organiser.id:
         return NotFound("not the organiser's meeting")
     proof = tx.verifications.latest(own.id, session_hash, Purpose.JOIN, now)
-    if proof is None or not is_fresh(proof.verified_at, now, FRESH):
+    if proof is None or proof.method not in ORGANISERS_OWN or not is_fresh(proof.verified_at, now, FRESH):
         return NotVerified("no fresh second factor")
     return None
 

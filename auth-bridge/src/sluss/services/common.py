@@ -53,9 +53,13 @@ class Ground:
         """How a phone is known again: the subject of its verifications, the owner of its limits."""
         return self.hasher.digest("phone", mobile)
 
-    def person_hash(self, email: str, mobile: str) -> str:
+    def named_hash(self, email: str, mobile: str) -> str:
         """How a person is known again from one invitation to the next: as the organiser named them."""
-        return self.hasher.digest("person", email.casefold(), mobile)
+        return self.hasher.digest("named", email.casefold(), mobile)
+
+    def person_hash(self, personal_number: str) -> str:
+        """How a person with a Swedish personal number (twelve digits) is known again: the subject of BankID."""
+        return self.hasher.digest("personal-number", personal_number)
 
     def limit_key(self, *values: str, address: str = "") -> str:
         """Whose limit it is, when it is several things together. Of an address its network."""

@@ -9,9 +9,10 @@ import structlog
 
 from sluss.delivery.worker import NOTHING
 from sluss.domain.errors import GateUnavailable
+from sluss.factors import sign_in
 from sluss.factors.sms import LIFETIME
 from sluss.services.admission import Admission
-from sluss.services.audit import AuditLog
+from sluss.services.audit_log import AuditLog
 from sluss.services.common import Ground
 from sluss.services.organisers import ABSOLUTE
 from sluss.services.passkeys import UNUSED
@@ -70,6 +71,7 @@ class Housekeeping:
             tx.challenges.purge(now - LIFETIME)
             tx.sessions.remove_unseen_since(now - ABSOLUTE)
             tx.outbox.purge(now - LIFETIME, NOTHING)
+            tx.sign_ins.purge(now - 2 * sign_in.LIFETIME)
 
         await self._g.store.run(forget)
         with contextlib.suppress(GateUnavailable):  # tried again at the next tick

@@ -266,8 +266,8 @@ class Meetings:
             seen.method if seen else None,
             here,
             locks,
-            tx.invitations.wrong_person_at(invitation.id),
-            any(one.locked_at for one in tx.passkeys.of(self._g.person_hash(invitation.email, invitation.mobile))),
+            any(one.locked_at for one in tx.passkeys.of(self._g.named_hash(invitation.email, invitation.mobile))),
+            tx.invitations.other_person_at(invitation.id),
         )
 
     def _owners(self, tx: Transaction, meeting_id: str) -> dict[str, tuple[str, str]]:
@@ -276,7 +276,8 @@ class Meetings:
         return {i.id: (links[i.id], self._g.phone_hash(i.mobile)) for i in tx.invitations.participants(meeting_id)}
 
     def _invite(self, tx: Transaction, meeting: Meeting, person: ParticipantDraft, now: datetime) -> None:
-        invitation, link = _invitation(meeting, person, Role.PARTICIPANT), new_link()
+        person_hash = self._g.person_hash(person.personal_number) if person.personal_number else ""
+        invitation, link = _invitation(meeting, person, Role.PARTICIPANT, person_hash), new_link()
         tx.invitations.add(invitation, self._g.link_hash(link), now)
         self._record(tx, Action.INVITED, meeting, invitation)
         self._mail_link(tx, meeting, invitation, link, now)
@@ -329,7 +330,7 @@ def close(tx: Transaction, invitation_id: str, state: InvitationState) -> bool:
     return tx.invitations.close(invitation_id, state)
 
 
-def _invitation(meeting: Meeting, person: ParticipantDraft, role: Role) -> Invitation:
+def _invitation(meeting: Meeting, person: ParticipantDraft, role: Role, person_hash: str = "") -> Invitation:
     return Invitation(
         new_id(),
         meeting.id,
@@ -343,6 +344,7 @@ def _invitation(meeting: Meeting, person: ParticipantDraft, role: Role) -> Invit
         # them, and two devices of one person would then share it.
         f"p-{new_id()}",
         person.label,
+        person_hash,
     )
 
 

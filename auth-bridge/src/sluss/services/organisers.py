@@ -9,8 +9,16 @@ import structlog
 
 from sluss.domain import drafts
 from sluss.domain.assurance import Method, worth
-from sluss.domain.audit import ADMIN, NOBODY, Action, Outcome
-from sluss.domain.errors import InvalidInput, NotFound, NotVerified, SignInRequired, SlussError, TooManyTries
+from sluss.domain.audit import ADMIN, NOBODY, SYSTEM, Action, Outcome
+from sluss.domain.errors import (
+    InvalidInput,
+    NotFound,
+    NotVerified,
+    SignInRefused,
+    SignInRequired,
+    SlussError,
+    TooManyTries,
+)
 from sluss.domain.freshness import is_fresh
 from sluss.domain.gate import Role
 from sluss.domain.limits import (
@@ -30,6 +38,7 @@ from sluss.domain.limits import (
 from sluss.domain.meetings import Organiser
 from sluss.factors import totp
 from sluss.factors.passwords import Passwords, check_strength
+from sluss.factors.sign_in import Account, LoggedOut, same_address
 from sluss.services import audit, limits
 from sluss.services.common import Ground, new_id, new_link
 from sluss.store.access import AlreadyThereError, OrganiserRecord, SessionRecord
@@ -288,6 +297,84 @@ class Organisers:
         found = tx.sessions.get(self._g.session_hash(session))
         return found is not None and found.proved_at is not None and is_fresh(found.proved_at, now, PROVED_LATELY)
 
+    async def by_account(self, session: str, account: Account | SignInRefused, address: str) -> SignedIn:
+        """Sign in by an account at the organisation's provider. Returns what `second_factor` does.
+
+        The account is known by issuer and subject. The first time, it is the registered organiser's with its verified
+        address, or, if its groups say so, a new one's. Raises `NotVerified` for every reason.
+        """
+        now, old, new = self._g.clock(), self._g.session_hash(session), new_link()
+
+        def refused(tx: Transaction, why: SlussError) -> SlussError:
+            return self.not_signed_in(tx, now, why, None, address, factor="sign_in", reason=str(why))
+
+        def work(tx: Transaction) -> OrganiserRecord | SlussError:
+            if isinstance(account, SlussError):
+                return refused(tx, account)
+            record = self._of_account(tx, account, now)
+            if isinstance(record, SlussError):
+                return refused(tx, record)
+            who, account_hash = record.organiser.id, self.account_hash(account)
+            tx.sessions.remove(old)
+            sid_hash = self.sid_hash(account) or None
+            tx.sessions.put(self._g.session_hash(new), who, account_hash, sid_hash, complete=True, now=now)
+            self._g.audit.record(
+                tx,
+                now,
+                Action.SIGNED_IN,
+                actor=audit.organiser(who),
+                assurance=worth(account.method, Role.ORGANISER).acr,
+                method=account.method,
+                origin=self._g.origin(address),
+            )
+            return record
+
+        record = await self._g.store.run(work)
+        _log.info("signed_in", organiser=record.organiser.id)
+        return SignedIn(new, self._browser(self._email_hash(record.organiser.email)))
+
+    def account_hash(self, account: Account | LoggedOut) -> str:
+        """How an account at the provider is known again."""
+        return self._g.hasher.digest("account", account.issuer, account.subject)
+
+    def sid_hash(self, account: Account | LoggedOut) -> str:
+        """The same of its session there; empty if that has no name."""
+        return self._g.hasher.digest("sid", account.issuer, account.session) if account.session else ""
+
+    def _of_account(self, tx: Transaction, account: Account, now: datetime) -> OrganiserRecord | NotVerified:
+        """Whose account it is, or why it is nobody's. Where groups decide, they decide each time."""
+        account_hash = self.account_hash(account)
+        record = tx.organisers.by_account(account_hash)
+        if record is None and account.email:
+            record = tx.organisers.by_email(self._email_hash(account.email))
+            if record is not None and (record.account_hash or not same_address(record.organiser.email, account.email)):
+                return NotVerified("the address is an organiser's with another account")
+        if record is None:
+            made = self._new_of_account(tx, account, account_hash, now) if account.roles else None
+            return made or NotVerified("no organiser's account")
+        if account.roles is not None and ("auditor" if record.organiser.auditor else "organiser") not in account.roles:
+            return NotVerified("its groups do not make it what it was")
+        if record.account_hash is None:
+            tx.organisers.bind_account(record.organiser.id, account_hash)
+            who = audit.organiser(record.organiser.id)
+            self._g.audit.record(tx, now, Action.ACCOUNT_BOUND, actor=who, subject=who)
+        return record
+
+    def _new_of_account(
+        self, tx: Transaction, account: Account, account_hash: str, now: datetime
+    ) -> OrganiserRecord | NotVerified:
+        auditor = "organiser" not in (account.roles or ())
+        try:
+            email = drafts.email(account.email)
+            organiser = Organiser(new_id(), drafts.name(account.name or email), email, auditor)
+        except InvalidInput:
+            return NotVerified("an organiser's account without a verified address, or a name that cannot be")
+        tx.organisers.add(organiser, self._email_hash(email), totp.new_secret(), now)
+        tx.organisers.bind_account(organiser.id, account_hash)
+        who, role = audit.organiser(organiser.id), "auditor" if auditor else "organiser"
+        self._g.audit.record(tx, now, Action.ORGANISER_ADDED, actor=SYSTEM, subject=who, role=role, by="sign_in")
+        return tx.organisers.by_id(organiser.id)
+
     def prove(
         self,
         tx: Transaction,
@@ -389,6 +476,7 @@ class Organisers:
         address: str,
         *,
         factor: str,
+        reason: str = "",
     ) -> SlussError:
         """Write down who did not sign in; returns the refusal."""
         self._g.audit.record(
@@ -400,6 +488,7 @@ class Organisers:
             subject=audit.organiser(record.organiser.id if record else None),
             factor=factor,
             origin=self._g.origin(address),
+            reason=reason,
         )
         return refusal
 

@@ -217,7 +217,7 @@ class Participation:
         waiting = isinstance(basis, Waiting)
         may_enter = waiting or not isinstance(basis, SlussError)
         methods = self._verifications.offered(tx, self._g.link_hash(link), Purpose.JOIN)
-        passkeys = tuple(tx.passkeys.of(self._g.person_hash(invitation.email, invitation.mobile)))
+        passkeys = tuple(tx.passkeys.of(self._g.named_hash(invitation.email, invitation.mobile)))
         accepts = (
             self._g.policy.of(meeting.sensitivity).view.accepts(Method.PASSKEY) and Method.PASSKEY in self._g.methods
         )
@@ -260,7 +260,7 @@ class Participation:
         """A code proves who has the phone; whose phone that is, the invitation says, and may say otherwise now."""
         if verification.method is Method.PASSKEY:
             passkey = tx.passkeys.get(verification.subject)
-            return passkey is not None and passkey.owner == self._g.person_hash(invitation.email, invitation.mobile)
+            return passkey is not None and passkey.owner == self._g.named_hash(invitation.email, invitation.mobile)
         return verification.method is not Method.SMS or verification.subject == self._phone(invitation)
 
     def _accepting(self, tx: Transaction, link_hash: str, purpose: Purpose) -> tuple[Invitation | None, Meeting | None]:

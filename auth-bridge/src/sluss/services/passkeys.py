@@ -9,7 +9,7 @@ import structlog
 
 from sluss.domain.assurance import Method, Purpose
 from sluss.domain.audit import NOBODY, Action, Outcome
-from sluss.domain.errors import InvalidInput, NotFound, NotVerified, SlussError, WrongPerson
+from sluss.domain.errors import InvalidInput, NotFound, NotVerified, SlussError
 from sluss.domain.freshness import is_fresh
 from sluss.domain.limits import PASSKEY_ADDRESS
 from sluss.domain.meetings import Invitation, Organiser
@@ -44,6 +44,8 @@ class Account:
 
     passkeys: tuple[Passkey, ...]
     proved: bool
+    enrolled: bool
+    """Whether they have a password here, and so may have passkeys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ class Passkeys:
             if isinstance(passkey, SlussError):
                 return passkey
             if invitation is None or passkey.owner != self._person(invitation):
-                return WrongPerson("passkey: of another person")
+                return NotVerified("passkey: of another person", other_person=invitation is not None)
             return passkey.id
 
         await self._verifications.verify(asked, prove)
@@ -157,7 +159,7 @@ class Passkeys:
             if isinstance(record, SlussError):
                 return record
             own = tuple(tx.passkeys.of(record.organiser.id))
-            return Account(own, self._organisers.proved_lately(tx, session, now))
+            return Account(own, self._organisers.proved_lately(tx, session, now), record.enrolled_at is not None)
 
         return await self._g.store.run(work)
 
@@ -186,12 +188,13 @@ class Passkeys:
 
     async def verify_organiser(self, session: str, meeting_id: str, response: str, address: str) -> None:
         """A fresh passkey at the meeting's door: see `Tickets.verify_organiser`. Raises the same."""
+        now = self._g.clock()
 
-        def prove(tx: Transaction, record: OrganiserRecord, now: datetime) -> str | SlussError:
+        def prove(tx: Transaction, record: OrganiserRecord) -> str | SlussError:
             passkey = self._own(tx, self._key(session, "own", meeting_id), response, record, now)
             return passkey if isinstance(passkey, SlussError) else passkey.id
 
-        await self._tickets.organiser_proves(session, meeting_id, Method.PASSKEY, address, prove)
+        await self._tickets.organiser_proves(session, meeting_id, Method.PASSKEY, prove, address, now)
 
     async def begin_adding_own(self, session: str) -> dict[str, Any]:
         """What an organiser's browser is to make. Raises `SignInRequired`, `NotVerified` without a fresh factor."""
@@ -327,13 +330,15 @@ class Passkeys:
         record = self._organisers.signed_in(tx, session, now)
         if isinstance(record, SlussError):
             return record
+        if record.enrolled_at is None:  # who leaves the organisation is shut out there: a passkey would stay
+            return NotVerified("signs in at the provider alone")
         if not self._organisers.proved_lately(tx, session, now):
             return NotVerified("no factor just before")
         who = record.organiser
         return _Owner(who.id, who.email, Method.TOTP, audit.organiser(who.id))
 
     def _person(self, invitation: Invitation) -> str:
-        return self._g.person_hash(invitation.email, invitation.mobile)
+        return self._g.named_hash(invitation.email, invitation.mobile)
 
     def _key(self, session: str, *use: str, purpose: Purpose = Purpose.JOIN) -> Key:
         return self._g.hasher.digest("passkey use", *use), self._g.session_hash(session), purpose

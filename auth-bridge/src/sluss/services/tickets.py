@@ -8,11 +8,12 @@ import structlog
 
 from sluss.domain.assurance import Method, Purpose, worth
 from sluss.domain.audit import Action, Outcome
-from sluss.domain.errors import NotFound, NotOpen, NotVerified, SlussError, TooManyTries, Waiting
+from sluss.domain.errors import NotFound, NotOpen, NotVerified, SignInRefused, SlussError, TooManyTries, Waiting
 from sluss.domain.freshness import is_fresh
 from sluss.domain.gate import Role
 from sluss.domain.meetings import Invitation, InvitationState, Meeting, Ticket
 from sluss.domain.policy import WAITING_ALIVE, WAITING_HEARD, Features, Policy, SensitivityClass
+from sluss.factors.sign_in import Account
 from sluss.keyring.tickets import TicketKeys
 from sluss.services import audit
 from sluss.services.common import Ground, new_id
@@ -77,21 +78,38 @@ class Tickets:
 
         Raises `NotVerified`, `TooManyTries`, `SignInRequired`, `NotFound`.
         """
+        now = self._g.clock()
 
-        def prove(tx: Transaction, record: OrganiserRecord, now: datetime) -> str | SlussError:
+        def prove(tx: Transaction, record: OrganiserRecord) -> str | SlussError:
             door = self._organisers.door_use(session, record)
             refusal = self._organisers.prove(tx, record, code, now, [door], recovery=False)
             return refusal or self._g.hasher.digest("authenticator", record.organiser.id)
 
-        await self.organiser_proves(session, meeting_id, Method.TOTP, address, prove)
+        await self.organiser_proves(session, meeting_id, Method.TOTP, prove, address, now)
 
-    async def organiser_proves(
+    async def verify_by_account(
+        self, session: str, meeting_id: str, account: Account | SignInRefused, address: str
+    ) -> None:
+        """The same by a fresh sign-in at the organisation's provider. Raises the same."""
+        method = Method.SIGN_IN if isinstance(account, SlussError) else account.method
+        at = self._g.clock() if isinstance(account, SlussError) else account.signed_in_at
+
+        def prove(_: Transaction, record: OrganiserRecord) -> str | SlussError:
+            if isinstance(account, SlussError):
+                return account
+            account_hash = self._organisers.account_hash(account)
+            return account_hash if account_hash == record.account_hash else NotVerified("another's account")
+
+        await self.organiser_proves(session, meeting_id, method, prove, address, at)
+
+    async def organiser_proves(  # noqa: PLR0917
         self,
         session: str,
         meeting_id: str,
         method: Method,
+        prove: Callable[[Transaction, OrganiserRecord], str | SlussError],
         address: str,
-        prove: Callable[[Transaction, OrganiserRecord, datetime], str | SlussError],
+        proved_at: datetime,
     ) -> None:
         """Keep the organiser's `join` verification that `prove` leads to: the subject, or why not. Raises the same."""
         now = self._g.clock()
@@ -101,7 +119,7 @@ class Tickets:
             if isinstance(own, SlussError):
                 return own
             record, invitation = own
-            subject = prove(tx, record, now)
+            subject = prove(tx, record)
             refusal = subject if isinstance(subject, SlussError) else None
             outcome = Outcome.LOCKED if isinstance(refusal, TooManyTries) else Outcome.REFUSED
             self._g.audit.record(
@@ -119,7 +137,7 @@ class Tickets:
             )
             if isinstance(subject, SlussError):
                 return subject
-            verification = Verification(new_id(), invitation.id, method, subject, now)
+            verification = Verification(new_id(), invitation.id, method, subject, proved_at)
             tx.verifications.add(verification, self._g.session_hash(session), Purpose.JOIN)
             return None
 

@@ -1,14 +1,14 @@
 """Who counts as verified, for what: the one place where a proof that a factor has checked becomes a verification."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import structlog
 
 from sluss.domain.assurance import PREFERENCE, Method, Purpose, worth
 from sluss.domain.audit import NOBODY, Action, Outcome
-from sluss.domain.errors import NotVerified, SlussError, TooManyTries, WrongPerson
+from sluss.domain.errors import NotVerified, SlussError, TooManyTries
 from sluss.domain.meetings import Invitation, InvitationState, Meeting
 from sluss.domain.policy import SensitivityClass
 from sluss.services import audit
@@ -32,6 +32,10 @@ class Asked:
     method: Method
     address: str
     at: datetime
+    told: Mapping[str, str] = field(default_factory=dict)
+    """What else the audit entry says: words of ours."""
+    proved_at: datetime | None = None
+    """When it was proved, if that was before: from then on it ages."""
 
 
 class Verifications:
@@ -40,9 +44,25 @@ class Verifications:
     def __init__(self, ground: Ground) -> None:
         self._g = ground
 
-    def asked(self, link: str, session: str, purpose: Purpose, method: Method, address: str) -> Asked:
+    def asked(  # noqa: PLR0917
+        self,
+        link: str,
+        session: str,
+        purpose: Purpose,
+        method: Method,
+        address: str,
+        proved_at: datetime | None = None,
+        **told: str,
+    ) -> Asked:
         """As the pages know it, now."""
-        return Asked(self._g.link_hash(link), self._g.session_hash(session), purpose, method, address, self._g.clock())
+        link_hash, session_hash = self._g.link_hash(link), self._g.session_hash(session)
+        return Asked(link_hash, session_hash, purpose, method, address, self._g.clock(), told, proved_at)
+
+    def rules(self, tx: Transaction, link_hash: str) -> SensitivityClass | None:
+        """The class of the meeting behind a link; of a link that is none one of the classes, always the same."""
+        invitation = tx.invitations.by_link(link_hash)
+        meeting = tx.meetings.get(invitation.meeting_id if invitation else "")
+        return self._g.policy.of(meeting.sensitivity) if meeting else self._likely(link_hash)
 
     def offered(self, tx: Transaction, link_hash: str, purpose: Purpose) -> tuple[Method, ...]:
         """The methods that open this link for the purpose and that there are here, the best first.
@@ -51,9 +71,8 @@ class Verifications:
         who has one that counts, and by some links that are none.
         """
         invitation = tx.invitations.by_link(link_hash)
-        meeting = tx.meetings.get(invitation.meeting_id if invitation else "")
         seen = tx.verifications.seen_by(invitation.id if invitation else "")
-        rules = self._g.policy.of(meeting.sensitivity) if meeting else self._likely(link_hash)
+        rules = self.rules(tx, link_hash)
         ways = [m for m in self._g.methods if rules is not None and rules.requirement(purpose).accepts(m)]
         if Method.PASSKEY in ways and not self._has_passkey(tx, invitation, link_hash, rules):
             ways.remove(Method.PASSKEY)
@@ -74,9 +93,9 @@ class Verifications:
         def work(tx: Transaction) -> Verification | SlussError:
             done = self._complete(tx, asked, prove)
             whose = audit.invitation(tx.invitations.id_of(asked.link_hash))
-            if isinstance(done, WrongPerson):
-                tx.invitations.note_wrong_person(asked.link_hash, asked.at)
             refused = done if isinstance(done, SlussError) else None
+            if isinstance(refused, NotVerified) and refused.other_person:
+                tx.invitations.note_other_person(asked.link_hash, asked.at)
             self._g.audit.record(
                 tx,
                 asked.at,
@@ -89,6 +108,7 @@ class Verifications:
                 method=asked.method,
                 origin=origin,
                 reason=str(refused or ""),
+                **asked.told,
             )
             return done
 
@@ -110,14 +130,14 @@ class Verifications:
             return subject
         if invitation is None or meeting is None:
             return NotVerified("nobody to verify")
-        verification = Verification(new_id(), invitation.id, asked.method, subject, asked.at)
+        verification = Verification(new_id(), invitation.id, asked.method, subject, asked.proved_at or asked.at)
         rules = self._g.policy.of(meeting.sensitivity)
         return accept(tx, verification, asked.session_hash, asked.purpose, rules) or verification
 
     def _has_passkey(
         self, tx: Transaction, invitation: Invitation | None, link_hash: str, rules: SensitivityClass | None
     ) -> bool:
-        owner = self._g.person_hash(invitation.email, invitation.mobile) if invitation else link_hash
+        owner = self._g.named_hash(invitation.email, invitation.mobile) if invitation else link_hash
         own = tx.passkeys.of(owner)  # asked either way: it takes time
         if invitation is None:
             return int(self._g.hasher.digest("likely passkey", link_hash), 16) % DECOYS == 0
@@ -149,7 +169,7 @@ def accept(
         return NotVerified("method not accepted for this class")
     seen = tx.verifications.seen_by(verification.invitation_id)
     if purpose is Purpose.JOIN and (seen is None or seen.subject != verification.subject):
-        return WrongPerson("not the person who saw the invitation")
+        return NotVerified("not the person who saw the invitation", other_person=seen is not None)
     tx.verifications.add(verification, session_hash, purpose)
     return None
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from sluss.domain.meetings import Organiser
@@ -29,6 +29,8 @@ class OrganiserRecord:
     totp_secret: str
     totp_step: int
     enrolled_at: datetime | None
+    account_hash: str | None = None
+    """The account at the identity provider that is theirs."""
 
 
 class OrganiserRepository:
@@ -59,6 +61,15 @@ class OrganiserRepository:
         """The organiser with this address, enrolled or not."""
         row = self._c.execute(select(organisers).where(organisers.c.email_hash == email_hash)).one_or_none()
         return self._record(row) if row else None
+
+    def by_account(self, account_hash: str) -> OrganiserRecord | None:
+        """The organiser whose account at the identity provider this is."""
+        row = self._c.execute(select(organisers).where(organisers.c.account_hash == account_hash)).one_or_none()
+        return self._record(row) if row else None
+
+    def bind_account(self, organiser_id: str, account_hash: str) -> None:
+        """From now on this account is theirs."""
+        self._c.execute(update(organisers).where(organisers.c.id == organiser_id).values(account_hash=account_hash))
 
     def by_id(self, organiser_id: str) -> OrganiserRecord:
         """The organiser; the id comes from another row, so it exists."""
@@ -149,6 +160,7 @@ class OrganiserRepository:
             self._sealer.open(r["totp_secret"], "organisers.totp_secret", r["id"]),
             r["totp_step"],
             instant_or_none(r["enrolled_at"]),
+            r["account_hash"],
         )
 
 
@@ -170,8 +182,17 @@ class SessionRepository:
     def __init__(self, connection: Connection) -> None:
         self._c = connection
 
-    def put(self, session_hash: str, organiser_id: str, *, complete: bool, now: datetime) -> None:
-        """Begin a session, in place of whatever this browser had."""
+    def put(
+        self,
+        session_hash: str,
+        organiser_id: str,
+        account_hash: str | None = None,
+        sid_hash: str | None = None,
+        *,
+        complete: bool,
+        now: datetime,
+    ) -> None:
+        """Begin a session, in place of whatever this browser had; by an account and session at the provider, if so."""
         self.remove(session_hash)
         self._c.execute(
             insert(sessions).values(
@@ -181,6 +202,8 @@ class SessionRepository:
                 created_at=seconds(now),
                 seen_at=seconds(now),
                 proved_at=seconds(now) if complete else None,
+                account_hash=account_hash,
+                sid_hash=sid_hash,
             )
         )
 
@@ -207,6 +230,14 @@ class SessionRepository:
     def remove_all(self, organiser_id: str) -> None:
         """Revoke all of one organiser."""
         self._c.execute(delete(sessions).where(sessions.c.organiser_id == organiser_id))
+
+    def remove_signed_out(self, account_hash: str, sid_hash: str) -> list[str]:
+        """Revoke those that this account, or this session at the provider, or both have opened. Whose they were."""
+        of_account, of_session = sessions.c.account_hash == account_hash, sessions.c.sid_hash == sid_hash
+        theirs: ColumnElement[bool] = of_session if sid_hash else of_account
+        if account_hash and sid_hash:  # one whose session there has no name may be it
+            theirs = and_(of_account, of_session | sessions.c.sid_hash.is_(None))
+        return list(self._c.execute(delete(sessions).where(theirs).returning(sessions.c.organiser_id)).scalars())
 
     def remove_unseen_since(self, before: datetime) -> None:
         """Forget the lapsed."""

@@ -32,6 +32,7 @@ from sluss.store.passkeys import PasskeyRepository
 from sluss.store.proof import ChallengeRepository, VerificationRepository
 from sluss.store.purge import PurgeRepository
 from sluss.store.sealing import Sealer
+from sluss.store.sign_ins import SignInRepository
 
 BUSY_SECONDS = 2
 """So long a transaction waits for another process that holds the database."""
@@ -55,6 +56,7 @@ class Transaction:
         self.invitations = InvitationRepository(connection, sealer)
         self.challenges = ChallengeRepository(connection)
         self.verifications = VerificationRepository(connection)
+        self.sign_ins = SignInRepository(connection, sealer)
         self.tickets = TicketRepository(connection, sealer)
         self.attendance = AttendanceRepository(connection, sealer)
         self.outbox = OutboxRepository(connection, sealer)

@@ -137,6 +137,7 @@ class InvitationRepository:
                 state=invitation.state.value,
                 username=invitation.username,
                 created_at=seconds(now),
+                person_hash=invitation.person_hash or None,
             )
         )
 
@@ -193,17 +194,6 @@ class InvitationRepository:
         )
         return {row.id: row.link_hash for row in self._c.execute(query)}
 
-    def note_wrong_person(self, link_hash: str, now: datetime) -> None:
-        """Somebody else proved who they are with this link, if there is one."""
-        self._c.execute(
-            update(invitations).where(invitations.c.link_hash == link_hash).values(wrong_person_at=seconds(now))
-        )
-
-    def wrong_person_at(self, invitation_id: str) -> datetime | None:
-        """When that was last."""
-        query = select(invitations.c.wrong_person_at).where(invitations.c.id == invitation_id)
-        return instant_or_none(self._c.execute(query).scalar_one())
-
     def set_answer(self, invitation_id: str, answer: Answer) -> None:
         """Note the answer."""
         self._c.execute(update(invitations).where(invitations.c.id == invitation_id).values(answer=answer.value))
@@ -221,6 +211,17 @@ class InvitationRepository:
     def set_link(self, invitation_id: str, link_hash: str) -> None:
         """Replace the personal link; the old one is from now on unknown."""
         self._c.execute(update(invitations).where(invitations.c.id == invitation_id).values(link_hash=link_hash))
+
+    def note_other_person(self, link_hash: str, now: datetime) -> None:
+        """Note that somebody proved with this link who they are, and is not who was invited."""
+        self._c.execute(
+            update(invitations).where(invitations.c.link_hash == link_hash).values(other_person_at=seconds(now))
+        )
+
+    def other_person_at(self, invitation_id: str) -> datetime | None:
+        """When that last was."""
+        query = select(invitations.c.other_person_at).where(invitations.c.id == invitation_id)
+        return instant_or_none(self._c.execute(query).scalar_one())
 
     def _one(self, condition: ColumnElement[bool]) -> Invitation | None:
         row = self._c.execute(select(invitations).where(condition)).one_or_none()
@@ -245,4 +246,5 @@ class InvitationRepository:
             InvitationState(r["state"]),
             r["username"],
             label,
+            r["person_hash"] or "",
         )

@@ -121,6 +121,21 @@ class VerificationRepository:
         seen = verifications.c.purpose == Purpose.VIEW.value
         return self._first((verifications.c.invitation_id == invitation_id) & seen)
 
+    def first_seen_by(self, invitation_id: str, method: Method) -> Verification | None:
+        """The oldest `view` verification by a method that was not revoked: whom the invitation is bound to by it."""
+        query = (
+            select(verifications)
+            .where(
+                verifications.c.invitation_id == invitation_id,
+                verifications.c.method == method.value,
+                verifications.c.purpose == Purpose.VIEW.value,
+                verifications.c.session_hash != "",
+            )
+            .order_by(verifications.c.verified_at, literal_column("verifications.rowid"))
+        )
+        row = self._c.execute(query.limit(1)).one_or_none()
+        return self._verification(row) if row else None
+
     def revoke(self, invitation_id: str) -> None:
         """No browser has any right from them any more; the rows stay, for who was inside and how."""
         self._c.execute(

@@ -17,7 +17,7 @@ from sqlalchemy import (
     Table,
 )
 
-REVISION = "0006"
+REVISION = "0008"
 """The migration this code is written for."""
 
 metadata = MetaData(
@@ -42,6 +42,9 @@ organisers = Table(
     Column("enrolled_at", Integer),
     Column("created_at", Integer, nullable=False),
     Column("auditor", Boolean, nullable=False, server_default="0"),
+    Column(
+        "account_hash", String, index=True, unique=True
+    ),  # keyed hash of issuer and subject at the identity provider
 )
 
 enrolments = Table(
@@ -70,6 +73,8 @@ sessions = Table(
     Column("complete", Boolean, nullable=False),  # both factors, or the password alone
     Column("created_at", Integer, nullable=False),
     Column("seen_at", Integer, nullable=False),
+    Column("account_hash", String, index=True),  # by which account at the identity provider it was opened, if by one
+    Column("sid_hash", String),  # and in which session there
     Column("proved_at", Integer),  # when a factor was last proved in it
 )
 
@@ -84,6 +89,23 @@ passkeys = Table(
     Column("created_at", Integer, nullable=False),
     Column("used_at", Integer),
     Column("locked_at", Integer),  # when its sign count went back
+)
+
+sign_ins = Table(
+    # A browser that was sent to the identity provider and is expected back with this state.
+    "sign_ins",
+    metadata,
+    Column("state_hash", String, primary_key=True),
+    Column("session_hash", String, nullable=False),
+    Column("errand", LargeBinary, nullable=False),
+    Column("created_at", Integer, nullable=False, index=True),
+)
+
+used_logouts = Table(
+    "used_logouts",
+    metadata,
+    Column("jti_hash", String, primary_key=True),
+    Column("used_at", Integer, nullable=False),
 )
 
 limits = Table(
@@ -128,8 +150,9 @@ invitations = Table(
     Column("answer", String, nullable=False),
     Column("state", String, nullable=False),
     Column("username", String, nullable=False, unique=True),
-    Column("wrong_person_at", Integer),  # when somebody else last proved who they are with its link
     Column("created_at", Integer, nullable=False),
+    Column("person_hash", String),  # of the personal number that the organiser gave; null: none
+    Column("other_person_at", Integer),  # when somebody else last proved who they are with this link
 )
 
 challenges = Table(

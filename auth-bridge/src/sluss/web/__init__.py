@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from sluss.web import auditor, language, organiser, pages, participant, passkeys, room, security
+from sluss.web import auditor, bankid, language, organiser, pages, participant, passkeys, room, security, sign_in
 from sluss.web import keys as keys_pages
 from sluss.web.context import CLOCK, KEYS, SERVICES, SETTINGS, PublicKeys
 from sluss.web.health import make_internal
@@ -52,6 +52,8 @@ def routes() -> list[web.AbstractRouteDef]:
         web.get(f"{link}/code", participant.code_form, name="code"),
         web.post(f"{link}/code", participant.send_code, name="code"),
         web.post(f"{link}/verify", participant.verify, name="verify"),
+        web.post(f"{link}/sign-in", sign_in.view, name="view_sign_in"),
+        web.post(f"{link}/join/sign-in", sign_in.join, name="join_sign_in"),
         web.post(f"{link}/answer", participant.answer, name="answer"),
         web.get(f"{link}/not-me", participant.not_me_done, name="not_me"),
         web.post(f"{link}/not-me", participant.not_me, name="not_me"),
@@ -65,10 +67,25 @@ def routes() -> list[web.AbstractRouteDef]:
         web.post(f"{link}/passkey/remove", passkeys.forget, name="passkey_remove"),
         web.post(f"{link}/join/passkey", passkeys.begin_join, name="join_passkey"),
         web.post(f"{link}/join/passkey/verify", passkeys.join_verify, name="join_passkey_verify"),
+        web.get(f"{link}/bankid", bankid.page, name="bankid"),
+        web.post(f"{link}/bankid", bankid.start, name="bankid"),
+        web.get(f"{link}/bankid/qr", bankid.qr, name="bankid_qr"),
+        web.post(f"{link}/bankid/collect", bankid.collect, name="bankid_collect"),
+        web.post(f"{link}/bankid/cancel", bankid.cancel, name="bankid_cancel"),
+        web.get(f"{link}/join/bankid", bankid.page, name="join_bankid"),
+        web.post(f"{link}/join/bankid", bankid.start, name="join_bankid"),
+        web.get(f"{link}/join/bankid/qr", bankid.qr, name="join_bankid_qr"),
+        web.post(f"{link}/join/bankid/collect", bankid.collect, name="join_bankid_collect"),
+        web.post(f"{link}/join/bankid/cancel", bankid.cancel, name="join_bankid_cancel"),
+        web.get("/bankid/{nonce}", bankid.returned, name="bankid_returned"),
         web.get(f"{link}/room", room.participant_room, name="room"),
         web.post(f"{link}/ticket", room.participant_ticket, name="ticket"),
         web.get(f"{link}/here", room.participant_here, name="here"),
         web.get(f"{link}/outside", room.participant_outside, name="outside"),
+        # The organisation's own sign-in
+        web.get("/sign-in/back", sign_in.back, name="sign_in_back"),
+        web.post("/sign-in/logout", sign_in.logout, name="provider_logout"),
+        web.post("/sign-in/provider", sign_in.organiser, name="organiser_sign_in"),
         # The organiser's
         web.get("/enrol/{token}", organiser.enrol_form, name="enrol"),
         web.post("/enrol/{token}", organiser.enrol, name="enrol"),
@@ -99,6 +116,7 @@ def routes() -> list[web.AbstractRouteDef]:
         web.post(f"{meeting}/passkey", passkeys.begin_own, name="organiser_passkey"),
         web.post(f"{meeting}/passkey/verify", passkeys.verify_organiser, name="organiser_passkey_verify"),
         web.post(f"{meeting}/attendance/passkey", passkeys.verify_organiser, name="attendance_passkey"),
+        web.post(f"{meeting}/sign-in", sign_in.meeting, name="meeting_sign_in"),
         web.get(f"{meeting}/attendance", organiser.attendance, name="attendance"),
         web.post(f"{meeting}/attendance", organiser.verify_for_attendance, name="attendance"),
         web.get(f"{meeting}/attendance.csv", organiser.attendance_csv, name="attendance_csv"),

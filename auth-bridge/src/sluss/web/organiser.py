@@ -30,9 +30,10 @@ LOCK_TEXTS = {
     LockKind.TRIES: N_("Too many wrong codes were typed with this link."),
     LockKind.NUMBER: N_("Too many codes have gone to this phone."),
     LockKind.MEETING: N_("This meeting has used up its codes by SMS. No more are sent for now."),
+    LockKind.BANKID: N_("BankID was started too many times with this link."),
     LockKind.DAY: N_("The organisation has used up its SMS of 24 hours. No codes are sent to anybody for now."),
 }
-PARTICIPANT_FIELDS = ("name", "email", "mobile", "label")
+PARTICIPANT_FIELDS = ("name", "email", "mobile", "label", "personal_number")
 EMPTY_ROWS = 3
 _REGIONS = ("Africa", "America", "Antarctica", "Arctic", "Asia", "Atlantic", "Australia", "Europe", "Indian", "Pacific")
 DEFAULT_ZONE = "Europe/Stockholm"
@@ -178,6 +179,7 @@ def _new_meeting_page(
         problem=problem,
         typed=typed,
         rows=rows,
+        bankid=request.app[SERVICES].bankid is not None,
         classes=request.app[SERVICES].meetings.classes(),
         zones=time_zones(),
     )
@@ -199,6 +201,7 @@ async def _meeting_page(
         typed=typed or {},
         view=view,
         return_to=f"/meetings/{view.meeting.id}",
+        bankid=request.app[SERVICES].bankid is not None,
         sensitivity=request.app[SERVICES].meetings.class_of(view.meeting),
         **_status(view, request.app[CLOCK]()),
     )
@@ -224,7 +227,8 @@ async def invite(request: web.Request) -> web.StreamResponse:
     meeting_id = request.match_info["meeting"]
     try:
         typed, settings = (form.get(name, "") for name in PARTICIPANT_FIELDS), request.app[SETTINGS]
-        draft = drafts.participant(*typed, region=settings.default_region, prefixes=settings.sms_prefixes)
+        region, prefixes, today = settings.default_region, settings.sms_prefixes, request.app[CLOCK]().date()
+        draft = drafts.participant(*typed, region=region, prefixes=prefixes, today=today)
         await request.app[SERVICES].meetings.invite(request[ORGANISER], meeting_id, draft)
     except InvalidInput as error:
         return await _meeting_page(request, error, form)

@@ -15,7 +15,7 @@ from sluss.domain.assurance import AssuranceLevel, Method, worth
 from sluss.domain.errors import SlussError, TooManyTries
 from sluss.domain.gate import Role
 from sluss.web import i18n
-from sluss.web.context import ORGANISER, REQUEST_ID, SESSION, SETTINGS, wants_json
+from sluss.web.context import ORGANISER, REQUEST_ID, SERVICES, SESSION, SETTINGS, wants_json
 from sluss.web.sessions import csrf_token
 
 TEMPLATES = web.AppKey("templates", jinja2.Environment)
@@ -149,6 +149,7 @@ def render(
         "csrf": csrf_token(request) if SESSION in request else "",
         "organisation": settings.organisation,
         "organiser": request.get(ORGANISER),
+        "provider": request.app[SERVICES].sign_ins.there,
         "return_to": request.rel_url.raw_path,
         "problem": words.problem(problem) if problem else None,
         "problem_field": getattr(problem, "field", None),

@@ -46,12 +46,18 @@ PUBLIC = frozenset(
         "sign_in_code",
         "sign_in_passkey",
         "sign_in_passkey_verify",
+        "organiser_sign_in",
+        # Whoever was sent to the provider by this browser, and the provider itself, by a token that it signed:
+        "sign_in_back",
+        "provider_logout",
         # Whoever has a personal link. The services decide, by link and session, what it shows:
         "link",
         "code",
         "verify",
         "answer",
         "not_me",
+        "view_sign_in",
+        "join_sign_in",
         "join_code",
         "join_verify",
         "passkey",
@@ -61,6 +67,15 @@ PUBLIC = frozenset(
         "passkey_remove",
         "join_passkey",
         "join_passkey_verify",
+        "bankid",
+        "bankid_qr",
+        "bankid_collect",
+        "bankid_cancel",
+        "join_bankid",
+        "join_bankid_qr",
+        "join_bankid_collect",
+        "join_bankid_cancel",
+        "bankid_returned",
         "room",
         "ticket",
         "here",
@@ -85,7 +100,9 @@ BOTH = frozenset(
 )
 """But for these."""
 
-COOKIELESS = frozenset({"static", "jwks", "pem"})
+COOKIELESS = frozenset({"static", "jwks", "pem", "provider_logout"})
+MACHINES = frozenset({"provider_logout"})
+"""What no browser asks for: proved by itself, so it needs no form's token."""
 ROOMS = frozenset({"room", "organiser_room"})
 MAX_BODY_BYTES = 64 * 1024
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -197,7 +214,8 @@ async def deny_by_default(request: web.Request, handler: Handler) -> web.StreamR
 @web.middleware
 async def csrf(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse to change anything for another site's page."""
-    if request.method in _SAFE_METHODS or request.match_info.http_exception is not None:
+    unchecked = request.method in _SAFE_METHODS or route_name(request) in MACHINES
+    if unchecked or request.match_info.http_exception is not None:
         return await handler(request)
     # Under `Referrer-Policy: no-referrer` a browser's own form posts carry `Origin: null`; the token decides then.
     if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):

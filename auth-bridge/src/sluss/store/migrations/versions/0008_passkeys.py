@@ -1,10 +1,10 @@
-"""Passkeys, when a session's person last proved a factor, and when the wrong person last tried a link."""
+"""Passkeys, and when a session's person last proved a factor."""
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0006"
-down_revision = "0005"
+revision = "0008"
+down_revision = "0007"
 
 
 def upgrade() -> None:
@@ -22,5 +22,4 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_passkeys")),
     )
     op.create_index(op.f("ix_passkeys_owner"), "passkeys", ["owner"], unique=False)
-    op.add_column("invitations", sa.Column("wrong_person_at", sa.Integer(), nullable=True))
     op.add_column("sessions", sa.Column("proved_at", sa.Integer(), nullable=True))

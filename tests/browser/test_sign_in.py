@@ -1,0 +1,127 @@
+"""The organisation's own sign-in in a browser: a real OpenID provider, the provisioned host, both languages."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+from tests.browser.conftest import PHONE, Outbox, People, chromium_that_trusts
+from tests.browser.openid import provider as openid
+from tests.browser.test_story import ANNA, BO, Organiser
+from tests.hosts.provision import play
+
+KIM = "kim.berg@sluss.test"
+PEOPLE = {
+    "kim": {"email": KIM, "email_verified": True, "name": "Kim Berg"},
+    "anna": {"email": ANNA[1], "email_verified": True, "name": "Anna Lindberg"},
+    "bo": {"email": BO[1].upper(), "email_verified": True, "name": "Bo Ek"},
+}
+
+
+@pytest.fixture(scope="module")
+def login(host, tmp_path_factory):
+    """The provider, and the shared server provisioned with it; afterwards the server is as it was."""
+    folder = tmp_path_factory.mktemp("openid")
+    address = host.machine.network.gateway
+    with openid.running(folder, address, host.portal_url, PEOPLE, host.ca_file) as provider:
+        here = Path("/etc/hosts")  # the run's own copy
+        before = here.read_text()
+        here.write_text(f"{address} {openid.NAME}\n{before}")
+        trusted = "/usr/local/share/ca-certificates/login.crt"
+        authority = provider.authority.file.read_text()
+        host.run(f"cat > {trusted} && update-ca-certificates", input=authority)
+        host.run(f"cp /etc/hosts /root/hosts && echo '{address} {openid.NAME}' >> /etc/hosts")
+        provisioned = play(host.machine, "site.yml", "demo", "--extra-vars", json.dumps(provider.settings))
+        try:
+            assert not provisioned.failed, provisioned.failure
+            yield provider
+        finally:
+            here.write_text(before)
+            host.run(f"cp /root/hosts /etc/hosts; rm {trusted} /root/hosts; update-ca-certificates --fresh")
+            again = play(host.machine)
+        assert not again.failed, again.failure
+        assert host.run("test -e /etc/sluss/credentials/sign-in-secret", check=False).returncode
+
+
+@pytest.fixture
+def people(login, host, tmp_path):
+    with chromium_that_trusts(host.ca_file, tmp_path, also=[login.authority.file]) as browser:
+        yield People(browser, [])
+
+
+def at_the_provider(page: Page, account: str, factor: str = "mfa") -> None:
+    """Sign in there; the browser comes back by itself."""
+    page.wait_for_url(f"https://{openid.NAME}/**")
+    page.get_by_label("Account").fill(account)
+    page.get_by_label("Second factor").fill(factor)
+    page.get_by_role("button", name="Sign in").click()
+
+
+class ByAccount(Organiser):
+    """An organiser who has no password here."""
+
+    def sign_in(self) -> None:
+        self.page.goto(self.host.portal_url)
+        self.page.get_by_role("button", name="Sign in at Demo AB").click()
+        at_the_provider(self.page, "kim")
+        expect(self.page.get_by_role("heading", name="Your meetings")).to_be_visible()
+
+    def enter(self) -> None:
+        self.page.get_by_role("link", name="Enter the meeting").click()
+        self.page.get_by_role("button", name="Sign in at Demo AB").click()
+        at_the_provider(self.page, "kim")
+        expect(self.page.locator("#status")).to_have_text("You are in the meeting.")
+
+
+def no_picture(*_) -> None:
+    """Other tests make the pictures."""
+
+
+def see(page: Page, button: str, account: str, factor: str = "mfa") -> None:
+    page.get_by_role("button", name=button).click()
+    at_the_provider(page, account, factor)
+
+
+def test_colleagues_and_organiser_go_all_the_way_by_the_organisations_sign_in(host, people, login):
+    host.run(f"sluss organiser add --name 'Kim Berg' --email {KIM}")
+    kim = ByAccount(people.come(), host)
+    kim.sign_in()
+    kim.invite(no_picture)
+    meeting = kim.page.url
+    outbox = Outbox(host.machine)
+
+    anna = people.come(PHONE)
+    asked = []
+    anna.on("request", lambda request: asked.append(request.url))
+    anna.goto(outbox.link(ANNA[1]))
+    link = anna.url.rpartition("/")[2]
+    see(anna, "Sign in at Demo AB", "anna", "")
+    expect(anna.get_by_role("alert")).to_contain_text("You signed in with one factor only.")
+    see(anna, "Sign in again", "anna")
+    expect(anna.get_by_role("heading", name="Budget 2027")).to_be_visible()
+    see(anna, "Sign in at Demo AB", "anna")  # who enters signs in once more
+    expect(anna.locator("#status")).to_have_text("You are in the meeting.")
+    assert not [url for url in asked if link in url and openid.NAME in url], "the provider was told a personal link"
+
+    bo = people.come(PHONE, "sv-SE")
+    bo.goto(outbox.link(BO[1]))
+    see(bo, "Logga in hos Demo AB", "anna")
+    expect(bo.get_by_role("alert")).to_contain_text("Den inloggningen räcker inte.")
+    see(bo, "Logga in igen", "bo")
+    expect(bo.get_by_role("heading", name="Budget 2027")).to_be_visible()
+    see(bo, "Logga in hos Demo AB", "bo")
+    expect(bo.locator("#status")).to_have_text("Du är inne i mötet.")
+
+    kim.enter()
+    kim.page.goto(meeting)
+    expect(kim.page.get_by_text("the organisation's own sign-in (assurance level 2 of 3)").first).to_be_visible()
+
+    # Kim signs out at the provider, and with that here.
+    kim.page.goto(f"{login.issuer}/session/end")
+    kim.page.get_by_role("button", name=re.compile("sign me out", re.IGNORECASE)).click()
+    kim.page.goto(host.portal_url)
+    expect(kim.page.get_by_role("heading", name="Sign in")).to_be_visible()
+    log = host.run("journalctl -u sluss-bridge --no-pager").stdout
+    assert "signed_out_by_provider" in log
+    assert not re.search(r"eyJ|code=|state=", log)
