@@ -615,6 +615,13 @@ async def test_passkeys_are_changed_only_just_after_a_factor_was_given(invited):
         await signs_in(invited, own)
 
 
+async def test_who_signs_in_at_the_provider_alone_adds_none_that_would_outlive_their_account_there(invited):
+    invited.sql("UPDATE organisers SET enrolled_at = NULL, password = NULL")
+    with pytest.raises(NotVerified, match="outlive the account"):
+        await invited.services.passkeys.begin_adding_own(invited.session)
+    assert not (await invited.services.passkeys.account(invited.session)).enrolled
+
+
 async def test_nobody_removes_another_organisers_passkey(invited):
     own = await organisers(invited)
     (passkey,) = await invited.services.passkeys.of(invited.eva)

@@ -652,7 +652,7 @@ async def test_organiser_of_the_provider_alone_has_no_passkey_that_outlives_the_
     browser = await signs_in(portal, idp, groups=["meets"])
     page = await browser.get("/account")
     assert [form.action for form in page.forms if "passkey" in form.action] == []
-    assert "need no passkey here" in page.text
+    assert "Passkeys are for those who have a password here." in page.text
     assert (await browser.ask("POST", "/account/passkeys/new", body=f"csrf={page.csrf}")).status == 403
 
 
