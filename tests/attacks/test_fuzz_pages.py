@@ -64,6 +64,7 @@ PLAUSIBLE = {
     "lang": "en",
     "return": "/sign-in",
     "response": "{}",
+    "for": "room",
 }
 
 

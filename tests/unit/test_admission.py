@@ -169,6 +169,15 @@ async def test_new_link_puts_out_who_came_in_with_the_old_one(at_the_door):
     assert world.door.expelled == [(room, username)]
 
 
+async def test_new_link_shuts_out_who_is_about_to_enter_by_a_yes_to_the_old_one(at_the_door):
+    world, room, username = at_the_door
+    world.door.connected = False
+    await shut_out(world, "resend")  # without the link to Prosody nobody enters by an earlier yes
+    world.door.connected = True
+    await shut_out(world, "resend")
+    assert world.door.expelled == [(room, username)]
+
+
 @pytest.mark.parametrize("verb", ["put_out", "resend"])
 async def test_put_out_that_the_door_did_not_confirm_is_said_and_tried_again(at_the_door, verb):
     world, room, username = at_the_door

@@ -1,5 +1,6 @@
 """Meetings: an organiser's verbs. Whoever is not the meeting's organiser is told there is no such meeting."""
 
+import contextlib
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from itertools import chain
@@ -10,7 +11,7 @@ from sluss.delivery import texts
 from sluss.delivery.worker import MAIL, SMS
 from sluss.domain.audit import Action
 from sluss.domain.drafts import check_count, check_name
-from sluss.domain.errors import InvalidInput, NotFound, SlussError
+from sluss.domain.errors import GateUnavailable, InvalidInput, NotFound, SlussError
 from sluss.domain.gate import Door, Role
 from sluss.domain.limits import Lock, LockKind, SmsRules, longest
 from sluss.domain.meetings import (
@@ -170,8 +171,12 @@ class Meetings:
 
         meeting, invitation, inside = await self._g.store.run(work)
         self._g.wake_outbox()
+        text = "The organiser has sent you a new link."
         if inside:
-            await self._expel(meeting, invitation, "The organiser has sent you a new link.")
+            await self._expel(meeting, invitation, text)
+        elif meeting.is_open(now):
+            with contextlib.suppress(GateUnavailable):  # without a link to it, nobody enters by an earlier yes
+                await self._expel(meeting, invitation, text)
         return meeting.id
 
     async def withdraw(self, organiser: Organiser, invitation_id: str) -> str:
