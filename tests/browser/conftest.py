@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
 from tests.hosts.nspawn import Host
 
 PHONE = {"viewport": {"width": 390, "height": 780}, "has_touch": True, "device_scale_factor": 2}
@@ -31,8 +31,17 @@ FLAGS = [
 ]
 
 
+@pytest.fixture(scope="session")
+def playwright() -> Iterator[Playwright]:
+    """One for all browsers: there cannot be two at a time."""
+    with sync_playwright() as started:
+        yield started
+
+
 @contextmanager
-def chromium_that_trusts(ca_file: Path, home: Path, *flags: str, also: Sequence[Path] = ()) -> Iterator[Browser]:
+def chromium_that_trusts(
+    playwright: Playwright, ca_file: Path, home: Path, *flags: str, also: Sequence[Path] = ()
+) -> Iterator[Browser]:
     """Debian's Chromium, with one certificate authority, or some more, in its own trust store."""
     database = home / ".pki/nssdb"
     database.mkdir(parents=True)
@@ -41,18 +50,17 @@ def chromium_that_trusts(ca_file: Path, home: Path, *flags: str, also: Sequence[
     for number, authority in enumerate((ca_file, *also)):
         trust = ["-A", "-t", "C,,", "-n", f"sluss demo {number}", "-i", str(authority)]
         subprocess.run([*certutil, *trust], check=True, timeout=60)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=[*FLAGS, *flags], env={**os.environ, "HOME": str(home)}
-        )
-        yield browser
-        browser.close()
+    browser = playwright.chromium.launch(
+        executable_path=shutil.which("chromium"), args=[*FLAGS, *flags], env={**os.environ, "HOME": str(home)}
+    )
+    yield browser
+    browser.close()
 
 
 @pytest.fixture(scope="session")
-def chromium(host, tmp_path_factory):
+def chromium(playwright, host, tmp_path_factory):
     """The browser for the server that all share."""
-    with chromium_that_trusts(host.ca_file, tmp_path_factory.mktemp("home")) as browser:
+    with chromium_that_trusts(playwright, host.ca_file, tmp_path_factory.mktemp("home")) as browser:
         yield browser
 
 

@@ -13,12 +13,12 @@ from tests.conftest import Server
 
 
 @pytest.fixture
-def people_at_jitsi(jitsi, tmp_path):
+def people_at_jitsi(playwright, jitsi, tmp_path):
     """Browsers in front of the server that has Jitsi, and that server."""
     ca_file = tmp_path / "ca.pem"
     ca_file.write_text(jitsi.machine.run("cat /etc/sluss/tls/ca.pem").stdout)
     names = f"--host-resolver-rules=MAP *.sluss.test {jitsi.machine.address}"
-    with chromium_that_trusts(ca_file, tmp_path, names) as browser:
+    with chromium_that_trusts(playwright, ca_file, tmp_path, names) as browser:
         yield People(browser, []), Server(jitsi.machine, jitsi.first, ca_file)
 
 

@@ -45,8 +45,8 @@ def login(host, tmp_path_factory):
 
 
 @pytest.fixture
-def people(login, host, tmp_path):
-    with chromium_that_trusts(host.ca_file, tmp_path, also=[login.authority.file]) as browser:
+def people(playwright, login, host, tmp_path):
+    with chromium_that_trusts(playwright, host.ca_file, tmp_path, also=[login.authority.file]) as browser:
         yield People(browser, [])
 
 
