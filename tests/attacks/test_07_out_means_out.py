@@ -109,9 +109,9 @@ async def test_session_whose_link_was_replaced_does_not_enter(site: Site, meetin
     before = len(site.messages("mail", person.email))
     async with site.connect(person.ticket()) as lurking:
         await asyncio.to_thread(post("resend"), meeting, person)
-        with pytest.raises(Refused) as no:
+        with pytest.raises((Refused, ConnectionError)) as no:  # put out already, or just now
             await lurking.join("aaaa0001", wait=WITHIN)
-        assert no.value.reason == "withdrawn" or lurking.closed.is_set()
+        assert lurking.closed.is_set() or no.value.reason == "withdrawn"
     site.message("mail", person.email, before)
     person.read_mail()
     async with person.enter():
