@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.attacks.people import Site, ready
-from tests.hosts import enclosure
+from tests.hosts.enclosure import outside
 from tests.hosts.nspawn import cache_in_use
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 UNITS = "nginx prosody coturn nftables sluss-bridge"
-PYTEST = ["-vv", "--no-header", "--durations=0", "tests/attacks/test_mutations.py"]
 
 # fmt: off
 # Where configuration is on the host, which role's template it was made from, and which unit takes it up
@@ -39,8 +38,7 @@ TABLE: list[tuple[Any, ...]] = [
     # 1, 2: links and proofs
     ("a link shows nothing", "01_link_shows_nothing::who_verified_sees_the_invitation_in_that_browser_only",
      ("services/participation.py", "if not tx.verifications.any_of(link_hash, session_hash):", "if False:"),
-     ("services/participation.py", "tx.verifications.latest(invitation.id, session_hash, purpose, now)",
-      "tx.verifications.seen_by(invitation.id)")),
+     ("services/participation.py", "latest(invitation.id, session_hash, purpose, now)", "seen_by(invitation.id)")),
     ("a withdrawn link sends no code", "01_link_shows_nothing::withdrawn_link_sends_nothing",
      ("services/verification.py", " or invitation.state is not InvitationState.LIVE")),
     ("a proof counts in its browser", "02_two_factors::verification_to_join_in_another_browser_gives_no_ticket_here",
@@ -295,7 +293,7 @@ def main() -> int:
     if not chosen():
         parser.error("there is none with this in its name")
     with cache_in_use():
-        return enclosure.outside([sys.executable, "-m", "pytest", *PYTEST])
+        return outside([sys.executable, "-m", "pytest", "-vv", "--durations=0", "tests/attacks/test_mutations.py"])
 
 
 if __name__ == "__main__":
