@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 from tests.attacks.people import Site
+from tests.conftest import TICKET
 
 PATTERNS = {
-    "ticket": r"eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}",
+    "ticket": TICKET,
     "link": r"/(?:i|enrol)/[\w-]{20,}",
     "code": r"@portal\.sluss\.test #\d{6}",
     "number": r"\+46\d{7,}",

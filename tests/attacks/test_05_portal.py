@@ -253,9 +253,9 @@ def test_field_cannot_carry_a_header_or_a_second_recipient(site: Site, eva: Orga
 SCRIPTS = [
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',
-    "{{7*7}}",
+    "{{7919*7927}}",
     "{% raw %}",
-    "${7*7}",
+    "${7919*7927}",
     "</title><svg/onload=x>",
 ]
 
@@ -274,8 +274,8 @@ def test_text_stays_text(site: Site, eva: Organiser, script: str):
         assert "<script>alert" not in page.text
         assert "<img src=x" not in page.text
         assert "<svg" not in page.text
-        assert "49" not in re.sub(r"[0-9a-f]{8,}|\d\d:\d\d|\+\d[\d ]+", "", page.text) or "7*7" not in script
-        assert re.search(r"&lt;|\{\{7|\{% raw|\$\{7", page.text)
+        assert str(7919 * 7927) not in page.text
+        assert re.search(r"&lt;|\{\{7919|\{% raw|\$\{7919", page.text)
 
 
 # Odd requests
