@@ -40,7 +40,7 @@ local function stamp(event)
 	local stanza, person = event.stanza, event.origin.sluss and event.origin.sluss.person;
 	if not person then return; end
 	stanza:text_tag("nick", person.name, { xmlns = xmlns_nick });
-	if stanza.name == "presence" then stanza:text_tag("verified", nil, person.verified); end
+	stanza.attr["xml:lang"] = nil; -- nobody reads it, and everybody would be sent it
 end
 
 for _, event_name in ipairs { "presence/bare", "message/bare", "message/full" } do
@@ -51,8 +51,8 @@ end
 -- checks and the entry. The room's events below then only compare with the verdict.
 module:hook("presence/full", function (event)
 	local origin, stanza = event.origin, event.stanza;
-	local name, _, nick = jid.split(stanza.attr.to);
-	local room = muc.get_room_from_jid(jid.bare(stanza.attr.to));
+	local name, host, nick = jid.split(stanza.attr.to);
+	local room = muc.get_room_from_jid(jid.join(name, host));
 	if stanza.attr.type ~= nil or room and room:get_occupant_jid(stanza.attr.from) then return stamp(event); end
 	local kind = kind_of(origin);
 	if not kind then return refuse(event, "not-known"); end
@@ -73,10 +73,7 @@ module:hook("presence/full", function (event)
 	local attr = verdict.attr;
 	if kind == "participant" then
 		if not attr.name then return refuse(event, "unavailable"); end
-		origin.sluss.person = {
-			name = attr.name;
-			verified = { xmlns = xmlns, method = attr.method, since = attr.since };
-		};
+		origin.sluss.person = { name = attr.name };
 	end
 	verdicts[stanza] = { owner = kind == "focus" or attr.role == "organiser" };
 	stamp(event);
@@ -98,7 +95,7 @@ module:hook("muc-occupant-pre-join", function (event)
 	if (room:get_affiliation(occupant.bare_jid) or "none") ~= affiliation then
 		room:set_affiliation(true, occupant.bare_jid, affiliation);
 	end
-	occupant.role = room:get_default_role(room:get_affiliation(occupant.bare_jid));
+	occupant.role = room:get_default_role(affiliation);
 end, 50);
 
 -- A nick is for one stay; the name is the gate's

@@ -2,10 +2,8 @@
 -- Part of mod_auth_sluss and mod_sluss_gate; the protocol is described in docs/gate-protocol.md.
 
 local async = require "util.async";
-local new_id = require "util.id".medium;
 local now = require "util.time".monotonic;
 local st = require "util.stanza";
-local timer = require "util.timer";
 
 local hosts = prosody.hosts;
 
@@ -14,11 +12,12 @@ local xmlns = "urn:sluss:gate:1";
 local bridges = module:get_option_array("sluss_bridges", {});
 local timeout = module:get_option_number("sluss_timeout", 3); -- seconds, for all bridges together
 local good_for = 1; -- seconds
+local look_every = 0.1; -- seconds: a timer for each question costs more than this
 local most_open = 256;
 
 -- The questions that wait for an answer, by the id of their stanza. Prosody's own send_iq does the same with two hooks,
 -- a promise and a cache for each one, which costs more than all the rest of asking.
-local open, count = {}, 0;
+local open, count, asked = {}, 0, 0;
 
 local function connected(bridge)
 	local component = hosts[bridge] and hosts[bridge].modules.component;
@@ -43,7 +42,6 @@ end
 local function close(id, answer)
 	local question = open[id];
 	open[id], count = nil, count - 1;
-	timer.stop(question.timer);
 	question.answer = answer;
 	question.done();
 end
@@ -57,12 +55,18 @@ module:hook("iq/host", function (event)
 	end
 end, 100);
 
--- Send an IQ and wait for its answer, `seconds` long at most
-local function exchange(iq, seconds)
-	local id, wait, done = iq.attr.id, async.waiter();
-	local question = { to = iq.attr.to, done = done };
-	question.timer = timer.add_task(seconds, function () close(id); end);
-	open[id], count = question, count + 1;
+module:add_timer(look_every, function ()
+	for id, question in pairs(open) do
+		if now() > question.deadline then close(id); end
+	end
+	return look_every;
+end);
+
+-- Send an IQ and wait for its answer until the deadline
+local function exchange(iq, deadline)
+	local wait, done = async.waiter();
+	local question = { to = iq.attr.to, deadline = deadline, done = done };
+	open[iq.attr.id], count = question, count + 1;
 	module:send(iq);
 	wait();
 	return question.answer;
@@ -74,11 +78,11 @@ local function ask(question, attr, token)
 	local deadline = now() + timeout;
 	attr.xmlns = xmlns;
 	for _, bridge in ipairs(bridges) do
-		local left = deadline - now();
-		if connected(bridge) and left > 0 and count < most_open and async.ready() then
-			local iq = st.iq({ type = "get", id = new_id(), from = module.host, to = bridge }):tag(question, attr);
+		if connected(bridge) and now() < deadline and count < most_open and async.ready() then
+			asked = asked + 1;
+			local iq = st.iq({ type = "get", id = "q"..asked, from = module.host, to = bridge }):tag(question, attr);
 			if token then iq:text_tag("token", token); end
-			local answer = exchange(iq, left);
+			local answer = exchange(iq, deadline);
 			local verdict = answer and answer:get_child("verdict", xmlns);
 			if verdict and verdict.attr.session == attr.session then
 				if verdict.attr.allow == "true" then return verdict; end

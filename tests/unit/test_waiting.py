@@ -167,7 +167,7 @@ async def test_who_waits_is_not_told_who_is_inside(waiting):
     with pytest.raises(Waiting):
         await waiting.services.admission.here_for_participant(waiting.link(), BROWSER)
     await organiser_comes(waiting)
-    (organiser,) = await waiting.services.admission.here_for_participant(waiting.link(), BROWSER)
+    _, (organiser,) = await waiting.services.admission.here_for_participant(waiting.link(), BROWSER)
     assert organiser.role == "organiser"
 
 

@@ -65,7 +65,7 @@ def test_anything_is_read_or_called_malformed(parse, element: Element) -> None:
 # To Lua
 
 VERDICT = "<verdict xmlns='urn:sluss:gate:1' {}>{}</verdict>"
-YES = "allow='true' session='{session}' username='p-x' name='X' role='participant' method='sms' since='1'"
+YES = "allow='true' session='{session}' username='p-x' name='X' role='participant'"
 ANSWERS = {
     "a clear yes": "<iq type='result' id='{id}' from='{me}' to='{you}'>" + VERDICT.format(YES, "") + "</iq>",
     "nothing": "<iq type='result' id='{id}' from='{me}' to='{you}'/>",

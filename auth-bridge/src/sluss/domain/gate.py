@@ -66,8 +66,7 @@ class Verdict:
     name: str | None = None
     role: Role | None = None
     method: str | None = None
-    since: int | None = None
-    """When the person was verified, Unix seconds."""
+    """How they were verified: for the audit log, Prosody is not told."""
     features: tuple[str, ...] = ()
     """What of Jitsi's features the ticket allows."""
     enter: bool = False

@@ -135,8 +135,6 @@ def render_verdict(verdict: Verdict) -> Element:
         username=verdict.username,
         name=verdict.name,
         role=verdict.role,
-        method=verdict.method,
-        since=verdict.since,
         features=" ".join(verdict.features) or None,
         enter="true" if verdict.enter else None,
     )

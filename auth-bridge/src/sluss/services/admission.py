@@ -201,17 +201,20 @@ class Admission:
                 tx.attendance.lose(session, now)
                 self._record(tx, Action.ENTERED, ticket, session, reason="roll-call")
 
-    async def here_for_participant(self, link: str, session: str) -> list[PersonHere]:
-        """Who is inside, for somebody who is inside too or could be now. Raises `NotVerified`, `Waiting`."""
+    async def here_for_participant(self, link: str, session: str) -> tuple[str, list[PersonHere]]:
+        """Who is inside, for somebody who is inside too or could be now, and their own invitation's id.
+
+        Raises `NotVerified`, `Waiting`.
+        """
         now = self._g.clock()
 
-        def work(tx: Transaction) -> list[PersonHere] | SlussError:
+        def work(tx: Transaction) -> tuple[str, list[PersonHere]] | SlussError:
             view = self._participation.look_in(tx, link, session, now)
             if view is None or not view.may_enter:
                 return NotVerified("not verified to join")
             if view.waiting:
                 return Waiting("the organiser is not inside")
-            return tx.attendance.here(view.meeting.id)
+            return view.invitation.id, tx.attendance.here(view.meeting.id)
 
         return await self._g.store.run(work)
 
@@ -306,7 +309,6 @@ def _yes(session: str, invitation: Invitation, ticket: TicketRecord) -> Verdict:
         name=invitation.shown_name,
         role=invitation.role,
         method=ticket.method.value,
-        since=int(ticket.verified_at.timestamp()),
     )
 
 

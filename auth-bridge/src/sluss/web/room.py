@@ -6,7 +6,6 @@ from typing import Any
 
 from aiohttp import web
 
-from sluss.domain.assurance import Method
 from sluss.domain.errors import Waiting
 from sluss.domain.gate import Refusal, Role
 from sluss.domain.meetings import Meeting, PersonHere, PersonWaiting, Ticket
@@ -41,7 +40,6 @@ SCRIPT_TEXTS = {
     "you": N_("you"),
     "entered": N_("%s entered"),
     "went": N_("%s left"),
-    "verified": N_("verified %s"),
     "since": N_("here since %s"),
     "put-out-button": N_("Put out"),
     "devices": N_("on %s devices"),
@@ -77,7 +75,6 @@ def _room_page(
     words = texts(request)
     refusals = {f"refused-{reason}": words.gettext(text) for reason, text in REFUSAL_TEXTS.items()}
     roles = {f"role-{role}": words.gettext(text) for role, text in ROLE_TEXTS.items()}
-    methods = {f"method-{role}-{method}": words.method(method, role) for role in Role for method in Method}
     return render(
         request,
         "room.html",
@@ -88,7 +85,7 @@ def _room_page(
         features=asdict(request.app[SERVICES].meetings.class_of(meeting).features),
         jitsi=settings.jitsi,
         websocket=settings.meet_origin.replace("https:", "wss:", 1) + "/xmpp-websocket",
-        script_texts={k: words.gettext(v) for k, v in SCRIPT_TEXTS.items()} | refusals | roles | methods,
+        script_texts={k: words.gettext(v) for k, v in SCRIPT_TEXTS.items()} | refusals | roles,
     )
 
 
@@ -123,16 +120,16 @@ def _ticket(ticket: Ticket) -> web.Response:
 async def participant_here(request: web.Request) -> web.StreamResponse:
     """GET /i/<link>/here: who is in the meeting, to whoever may enter it."""
     admission = request.app[SERVICES].admission
-    people = await admission.here_for_participant(request.match_info["link"], request[SESSION])
+    own, people = await admission.here_for_participant(request.match_info["link"], request[SESSION])
     words = texts(request)
-    return web.json_response({"people": [_person(p, words) for p in people]})
+    return web.json_response({"people": [_person(p, words) | {"self": p.invitation_id == own} for p in people]})
 
 
 async def organiser_here(request: web.Request) -> web.StreamResponse:
     """GET /meetings/<id>/here: the same to the organiser, with what is needed to put somebody out."""
     view = await request.app[SERVICES].meetings.view(request[ORGANISER], request.match_info["meeting"])
     words = texts(request)
-    people = [_person(p, words) | {"invitation": p.invitation_id} for p in view.here]
+    people = [_person(p, words) | {"invitation": p.invitation_id, "self": p.role is Role.ORGANISER} for p in view.here]
     return web.json_response({"people": people, "waiting": _waiting(view.waiting, words)})
 
 

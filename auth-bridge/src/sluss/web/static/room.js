@@ -10,9 +10,11 @@ const features = JSON.parse(page.dataset.features); // what the meeting's class 
 const lang = document.documentElement.lang;
 const byId = (id) => document.getElementById(id);
 const POLL_EVERY = 3000;
+const TOLD_WITHIN = 300; // milliseconds: somebody who enters or leaves the room is known to the bridge a moment later
 
 let room = null; // what `leave` is called on
 let polling = 0;
+let soon = null; // a poll because somebody came or went
 let waits = false; // for the organiser
 let present = new Map(); // key → person, as last shown
 
@@ -41,14 +43,11 @@ function line(person) {
   const text = document.createElement("p");
   const name = document.createElement("strong");
   const how = document.createElement("small");
-  const when = person.verifiedAt
-    ? texts.verified.replace("%s", clock(person.verifiedAt))
-    : texts.since.replace("%s", clock(person.entered_at));
+  const when = texts.since.replace("%s", clock(person.entered_at));
   item.className = "here";
   name.textContent = person.self ? `${person.name} (${texts.you})` : person.name;
   const devices = person.devices > 1 ? [texts.devices.replace("%s", person.devices)] : [];
-  const method = texts[`method-${person.role}-${person.method}`] ?? person.method;
-  how.textContent = [texts[`role-${person.role}`], method, when, ...devices].join(" · ");
+  how.textContent = [texts[`role-${person.role}`], person.method, when, ...devices].join(" · ");
   text.append(name, how);
   item.append(text);
   if (organiser && person.invitation && person.role !== "organiser") item.append(putOutButton(person));
@@ -71,18 +70,6 @@ function putOutButton(person) {
     poll();
   });
   return button;
-}
-
-// One person on two devices is one person.
-function folded(presences) {
-  const people = new Map();
-  for (const one of presences) {
-    const key = `${one.role} ${one.name}`;
-    const known = people.get(key);
-    if (known) people.set(key, { ...known, self: known.self || one.self, devices: known.devices + 1 });
-    else people.set(key, { ...one, key, devices: 1 });
-  }
-  return [...people.values()];
 }
 
 function showWaiting(people) {
@@ -113,11 +100,13 @@ function show(people) {
 
 async function poll() {
   clearTimeout(polling);
+  clearTimeout(soon);
+  soon = null;
   if (room === null) return;
   try {
     const { people, waiting } = await ask(hereUrl);
     if (organiser && room !== null) showWaiting(waiting);
-    if (room !== null) show(people.map((person) => ({ ...person, key: person.invitation ?? person.name + person.entered_at })));
+    if (room !== null) show(people.map((person) => ({ ...person, key: person.invitation ?? person.role + person.name })));
   } catch {
     // The list stays as it was; the next round tries again.
   }
@@ -145,17 +134,15 @@ function out(kind, reason = "") {
 }
 
 function enterWithoutVideo(ticket) {
-  // The organiser's list comes from the bridge, which knows whose invitation to put out; the room says when to ask.
-  const people = organiser ? () => poll() : (presences) => show(folded(presences));
   let entered = false;
   room = new Room({
     ...ticket,
     url: websocket,
     on: {
-      people: (list) => {
+      change: () => {
         if (!entered) inside();
         entered = true;
-        people(list);
+        soon ??= setTimeout(poll, TOLD_WITHIN); // who is here, the bridge says: it knows how each proved it
       },
       out,
     },

@@ -24,12 +24,11 @@ const random = (bytes) =>
 /**
  * Enter a room with a ticket.
  *
- * `on.people(list)` is called with everybody inside whenever that changes, from when we are inside ourselves;
+ * `on.change()` is called when somebody enters or leaves, first when we are inside ourselves;
  * `on.out(kind, reason)` once, when it is over: `refused` (reason: the gate's word), `put-out`, `ended`, `lost`, `left`.
  */
 export class Room {
   #socket; #domain; #address; #nick; #on;
-  #people = new Map();
   #inside = false;
   #over = false;
   #pings;
@@ -133,24 +132,7 @@ export class Room {
       const ended = presence.getElementsByTagNameNS(`${MUC}#user`, "destroy").length > 0;
       return this.#end(ended ? "ended" : status.includes(KICKED) ? "put-out" : "lost");
     }
-    if (type === "unavailable") this.#people.delete(nick);
-    else if (type === null) this.#note(presence, nick, self);
     this.#inside ||= self;
-    if (this.#inside) this.#on.people([...this.#people.values()]);
-  }
-
-  #note(presence, nick, self) {
-    // Without the gate's mark it is not a person: Jitsi's own focus, or nobody to be shown.
-    const verified = presence.getElementsByTagNameNS(GATE, "verified")[0];
-    if (!verified) return;
-    const item = presence.getElementsByTagNameNS(`${MUC}#user`, "item")[0];
-    this.#people.set(nick, {
-      key: nick,
-      self,
-      name: childOf(presence, "nick")?.textContent ?? "",
-      role: item?.getAttribute("affiliation") === "owner" ? "organiser" : "participant",
-      method: verified.getAttribute("method"),
-      verifiedAt: Number(verified.getAttribute("since")),
-    });
+    if (this.#inside) this.#on.change();
   }
 }
