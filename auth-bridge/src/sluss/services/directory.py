@@ -113,7 +113,8 @@ class Directory:
 
     async def look_up(self, organiser: Organiser, query: str) -> list[Colleague]:
         """Colleagues by name or the beginning of their address. Raises `InvalidInput`, `TooManyTries`."""
-        ldap, now, words = self._there(), self._g.clock(), query.split()[:_WORDS]
+        ldap, now = self._there(), self._g.clock()
+        words = [word for word in query.split() if word.isprintable()][:_WORDS]
         if len("".join(words)) < SHORTEST_QUERY:
             raise InvalidInput("colleague", "Write at least 2 letters of the name.")
 

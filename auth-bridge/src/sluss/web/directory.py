@@ -16,7 +16,7 @@ from sluss.domain.errors import DirectoryUnavailable, InvalidInput, NotFound, No
 from sluss.web.context import ADDRESS, ORGANISER, SERVICES, SESSION, route_name
 from sluss.web.pages import N_, read_form, render
 
-WRONG = N_("That did not match. After two wrong passwords, it takes an hour until the next one is looked at.")
+WRONG = N_("That did not match. After two wrong passwords, it takes half an hour until the next one is looked at.")
 
 
 async def form(request: web.Request) -> web.StreamResponse:
