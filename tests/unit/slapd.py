@@ -6,14 +6,16 @@ import base64
 import os
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tests.unit.certificates import Authority
 from tests.unit.gate.prosody import free_port
+from tests.unit.world import World, build
 
+from sluss.domain.assurance import Method, Purpose
 from sluss.factors.ldap import KINDS, DirectorySettings, Ldap
 
 BASE = "dc=sluss,dc=test"
@@ -244,3 +246,16 @@ def client(settings: DirectorySettings) -> Iterator[Ldap]:
         yield ldap
     finally:
         ldap.close()
+
+
+@asynccontextmanager
+async def installation(folder: Path, slapd: Slapd) -> AsyncIterator[World]:
+    """A whole one with the directory, and a class `internal` that takes its passwords and has no waiting room."""
+    with client(slapd.settings()) as ldap:
+        async with build(folder, durable=False, ldap=ldap) as world:
+            rules = world.ground.policy.of("internal")
+            for purpose in Purpose:
+                accepted = (*rules.requirement(purpose).methods, Method.LDAP)
+                world.change_class(**{purpose: replace(rules.requirement(purpose), methods=accepted)})
+            world.change_class(waiting_room=False)
+            yield world

@@ -2,11 +2,11 @@
 
 import asyncio
 import re
-from dataclasses import replace
 
 import pyotp
 import pytest
-from tests.unit.slapd import ANNA, AUDITORS, BO, EVA, ORGANISERS, PASSWORD, RUT, client, dn, running
+from tests.unit.authenticator import Authenticator
+from tests.unit.slapd import ANNA, AUDITORS, BO, EVA, ORGANISERS, PASSWORD, RUT, dn, installation, running
 from tests.unit.world import BROWSER, build
 
 from sluss.domain.assurance import Method, Purpose
@@ -34,15 +34,8 @@ def slapd(tmp_path):
 @pytest.fixture
 async def world(tmp_path, slapd):
     """An installation with the directory, and a class that takes its passwords."""
-    with client(slapd.settings()) as ldap:
-        async with build(tmp_path, durable=False, ldap=ldap) as built:
-            internal = built.ground.policy.of("internal")
-            view, join = (
-                replace(internal.requirement(p), methods=(*internal.requirement(p).methods, Method.LDAP))
-                for p in Purpose
-            )
-            built.change_class(view=view, join=join, waiting_room=False)
-            yield built
+    async with installation(tmp_path, slapd) as built:
+        yield built
 
 
 async def password(world, email=EVA, value=PASSWORD, session=SESSION, browser=""):
@@ -259,6 +252,38 @@ async def test_directory_that_is_away_signs_nobody_out_for_an_hour_and_then_ever
     with pytest.raises(SignInRequired):
         await world.services.organisers.current(done.session)
     assert await world.services.organisers.current(session) == local
+
+
+async def with_passkey(world):
+    """Eva, signed in, and her passkey."""
+    _, done = await signed_in(world)
+    device = Authenticator()
+    options = await world.services.passkeys.begin_adding_own(done.session)
+    await world.services.passkeys.add_own(done.session, device.create(options))
+    return device
+
+
+async def by_passkey(world, device):
+    options = await world.services.passkeys.begin_sign_in("another browser", HOME)
+    return await world.services.passkeys.sign_in("another browser", device.get(options), HOME)
+
+
+async def test_passkey_signs_in_whom_the_directory_still_has(world, slapd, capsys):
+    device = await with_passkey(world)
+    done = await by_passkey(world, device)
+    assert await world.services.organisers.current(done.session)
+    slapd.stop()
+    before = sessions(world)
+    with pytest.raises(DirectoryUnavailable):
+        await by_passkey(world, device)
+    assert sessions(world) == before
+    slapd.start()
+    slapd.join(ORGANISERS, "anna")
+    slapd.leave(ORGANISERS, "eva")
+    with pytest.raises(NotVerified):
+        await by_passkey(world, device)
+    assert sessions(world) == 0
+    assert '"outcome":"refused"' in audited(world, "signed-in")[-1]
 
 
 # Participants

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.headerregistry import Address
@@ -224,21 +225,10 @@ class DirectoryServer(str):
 
     def __new__(cls, value: str) -> Self:
         """Check."""
-        url = urlsplit(value)
-        port = f":{url.port}" if url.port else ""
-        if (
-            url.scheme not in ("ldap", "ldaps")
-            or not url.hostname
-            or url.netloc.lower() not in _hosts(url.hostname, port)
-        ):
-            raise ValueError("must be ldaps:// or ldap:// and a host, such as ldaps://ldap.example.org")
-        if url.path.strip("/") or url.query or url.fragment:
+        found = re.fullmatch(r"(?i)ldaps?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?/?", value)
+        if found is None or not 0 < int(found[1] or 1) < 65536:
             raise ValueError("must be ldaps:// or ldap:// and a host, such as ldaps://ldap.example.org")
         return super().__new__(cls, value)
-
-
-def _hosts(host: str, port: str) -> tuple[str, str]:
-    return f"{host}{port}", f"[{host}]{port}"
 
 
 class DirectoryFilter(str):
