@@ -192,6 +192,26 @@ async def test_directory_that_is_away_lets_nobody_in_and_is_named_in_the_log(wor
     await password(world)
 
 
+async def test_nothing_tells_an_organiser_with_a_password_here_from_nobody(world, slapd, monkeypatch):
+    """The same questions, the same time; and guesses at it are counted also while the directory is away."""
+    await world.organiser("lokal@example.org")
+    ldap, asked = world.services.directory._ldap, []
+    bind = ldap._bind
+    monkeypatch.setattr(ldap, "_bind", lambda dn, value: asked.append(value) or bind(dn, value))
+    for email in ("lokal@example.org", "nobody@example.org"):
+        with pytest.raises(NotVerified):
+            await password(world, email, "guess 8f2c")
+    assert len(asked) == 2
+    assert asked[0] != "guess 8f2c", "a password of here does not go there"
+    slapd.stop()
+    for email in ("lokal@example.org", "nobody@example.org"):
+        for _ in range(4):
+            with pytest.raises(DirectoryUnavailable):
+                await password(world, email, "guess 8f2c")
+        with pytest.raises(TooManyTries):
+            await password(world, email, "guess 8f2c")
+
+
 async def test_password_is_in_no_log(world, capsys):
     await signed_in(world)
     with pytest.raises(NotVerified):

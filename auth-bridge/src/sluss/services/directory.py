@@ -15,6 +15,7 @@ from sluss.delivery.worker import MAIL
 from sluss.domain.assurance import Method, Purpose
 from sluss.domain.audit import ADMIN, SYSTEM, Action
 from sluss.domain.directory import SHORTEST_QUERY, Colleague
+from sluss.domain.drafts import MAX_EMAIL
 from sluss.domain.errors import DirectoryUnavailable, InvalidInput, NotFound, NotVerified, SlussError, TooManyTries
 from sluss.domain.freshness import is_fresh
 from sluss.domain.limits import (
@@ -68,12 +69,19 @@ class Directory:
         """Whether this installation has a directory."""
         return self._ldap is not None
 
-    async def account(self, address: str, password: str, *, known: bool) -> Account | None:
+    async def account(self, address: str, password: str, *, known: bool) -> Account | DirectoryUnavailable | None:
         """Who has this address (or name to sign in with) and password, with what their groups make them.
 
-        `known`: the browser has signed in as them before.
+        `known`: the browser has signed in as them before. Without an `address` it takes as long as for somebody, and
+        the password goes nowhere. That there is no answer is returned, for it must not make guessing free.
         """
-        person = await self._person(address, password, known=known, organiser=True)
+        try:
+            if not address:
+                await self._person(self._nobody(), new_id(), known=known, organiser=True)
+                return None
+            person = await self._person(address, password, known=known, organiser=True)
+        except DirectoryUnavailable as away:
+            return away
         if person is None:
             return None
         now = self._g.clock()
@@ -213,7 +221,8 @@ class Directory:
         """Who has this address and password. None alike for a wrong one, for nobody, and for too many wrong ones."""
         ldap, began = self._there(), asyncio.get_running_loop().time()
         try:
-            person = await ldap.by_address(address, organiser=organiser) if password else None
+            asked = address if len(address) <= MAX_EMAIL else self._nobody()
+            person = await ldap.by_address(asked, organiser=organiser)
             key = self._g.hasher.digest("entry tries", person.id if person else new_id())
             # Taken before it is asked, so that many at once are not more than one after the other.
             use = limits.Use(LDAP_ACCOUNT_BROWSER if known else LDAP_ACCOUNT, key, key)

@@ -11,6 +11,7 @@ from sluss.domain import drafts
 from sluss.domain.assurance import Method, worth
 from sluss.domain.audit import ADMIN, NOBODY, SYSTEM, Action, Outcome
 from sluss.domain.errors import (
+    DirectoryUnavailable,
     InvalidInput,
     NotEnrolled,
     NotFound,
@@ -202,20 +203,20 @@ class Organisers:
 
         record = await self._g.store.run(begin)
         right = await self._passwords.verify(record.password if record else None, password)
-        account = None
-        if self._directory.there and (record is None or record.password is None):
-            account = await self._directory.account(email, password, known=known is not None)
+        account: Account | DirectoryUnavailable | None = None
+        if self._directory.there and not right:
+            local = record is not None and record.password is not None
+            account = await self._directory.account("" if local else email, password, known=known is not None)
 
         def work(tx: Transaction) -> SlussError | None:
             # Again: others may have failed while this password was being hashed.
             if refusal := limits.refusal(tx, failures, now):
                 return self.not_signed_in(tx, now, refusal, record, address, factor="password")
-            found = self._of_directory(tx, account, now) if account else record if right else None
-            if found is None or isinstance(found, NotVerified):
+            found = self._whose(tx, record if right else None, account, now)
+            if isinstance(found, SlussError):
                 limits.take(tx, failures, now)
-                wrong = found or NotVerified("wrong password or no such organiser")
-                reason = str(found or "")
-                return self.not_signed_in(tx, now, wrong, record, address, factor="password", reason=reason)
+                why = "no answer of the directory" if isinstance(found, DirectoryUnavailable) else str(found)
+                return self.not_signed_in(tx, now, found, record, address, factor="password", reason=why)
             if found.enrolled_at is None:
                 self._directory.send_enrolment(tx, found, now)
                 needed = NotEnrolled("no second factor yet")
@@ -390,6 +391,14 @@ class Organisers:
             who = audit.organiser(record.organiser.id)
             self._g.audit.record(tx, now, Action.ACCOUNT_BOUND, actor=who, subject=who)
         return record
+
+    def _whose(
+        self, tx: Transaction, local: OrganiserRecord | None, account: Account | SlussError | None, now: datetime
+    ) -> OrganiserRecord | SlussError:
+        """Whose password it is: of one whose own here is right, or as the directory says."""
+        if isinstance(account, Account):
+            return self._of_directory(tx, account, now)
+        return account or local or NotVerified("wrong password or no such organiser")
 
     def _of_directory(self, tx: Transaction, account: Account, now: datetime) -> OrganiserRecord | NotVerified:
         """Whose entry it is, or why it is nobody's. Who has a password here is not of the directory."""
