@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import sqlite3
+import subprocess
 import sys
 import time
 from contextlib import asynccontextmanager
@@ -93,6 +94,11 @@ async def test_bridge_with_a_directory_asks_the_one_that_is_set(config, tmp_path
             with pytest.raises(NotEnrolled):
                 await bridge.services.organisers.password("browser", EVA, PASSWORD, "192.0.2.7")
             assert bridge.services.directory.there
+
+
+def test_library_for_directories_is_loaded_where_there_is_one_alone():
+    said = "import sys, sluss.app, sluss.web; print('ldap3' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 async def test_health_and_metrics_are_on_the_internal_listener_alone(config):

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import pyotp
@@ -26,7 +27,6 @@ from sluss.domain.meetings import Meeting, Organiser, Ticket
 from sluss.domain.policy import Policy
 from sluss.factors import PARTICIPANT_METHODS
 from sluss.factors.bankid import BankId
-from sluss.factors.ldap import Ldap
 from sluss.factors.sign_in import Provider
 from sluss.keyring.secrets import Hasher, audit_key, field_key
 from sluss.keyring.tickets import TicketKeys, create_first_key
@@ -36,6 +36,9 @@ from sluss.services.common import Ground, Site, new_id, new_link
 from sluss.services.housekeeping import Housekeeping
 from sluss.store.database import Store, Transaction, upgrade
 from sluss.store.sealing import Sealer
+
+if TYPE_CHECKING:
+    from sluss.factors.ldap import Ldap
 
 MASTER = bytes(range(32))
 PASSWORD = "lagom svår mening 47"
@@ -248,7 +251,7 @@ async def build(
     methods: frozenset[Method] = PARTICIPANT_METHODS,
     bankid: tuple[BankId, Risk] | None = None,
     provider: Provider | None = None,
-    ldap: Ldap | None = None,
+    ldap: "Ldap | None" = None,
     clock: Clock | None = None,
 ) -> AsyncIterator[World]:
     """A new installation in `directory`. Not `durable`: quicker, for a test that pulls no plug."""
