@@ -74,7 +74,7 @@ async def look_up(request: web.Request, typed: Mapping[str, str]) -> LookedUp | 
     """What one of the buttons for colleagues does; None if it was another button."""
     query = typed.get("colleague", "")
     if "add" in typed:
-        return LookedUp(query, chosen=_chosen(typed["add"]))
+        return LookedUp(chosen=_chosen(typed["add"]))
     if "look_up" not in typed:
         return None
     try:
