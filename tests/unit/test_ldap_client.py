@@ -192,8 +192,18 @@ async def test_service_account_that_is_refused_is_no_answer(slapd):
 
 
 async def test_search_that_fails_is_no_answer(slapd):
-    with client(slapd.settings(base="dc=elsewhere,dc=test")) as ldap, pytest.raises(DirectoryUnavailable):
+    said = pytest.raises(DirectoryUnavailable, match=f"{slapd.starttls}: search: result 32")
+    with client(slapd.settings(base="dc=elsewhere,dc=test")) as ldap, said:
         await ldap.by_address(ANNA)
+
+
+async def test_directory_that_takes_too_long_is_named(slapd, monkeypatch):
+    monkeypatch.setattr(factor, "ALL_SECONDS", 0.1)
+    silent = Fake(None)
+    said = pytest.raises(DirectoryUnavailable, match=f"{silent.url}, {slapd.ldaps}: no answer in time")
+    with client(slapd.settings(servers=(silent.url, slapd.ldaps))) as ldap, said:
+        await ldap.by_address(ANNA)
+    silent.end()
 
 
 async def test_group_that_is_not_there_makes_nobody_anything(slapd, capsys):

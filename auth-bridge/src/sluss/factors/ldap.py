@@ -182,9 +182,9 @@ class Ldap:
         try:
             return await asyncio.wait_for(asyncio.wrap_future(future), ALL_SECONDS)
         except TimeoutError:
-            raise DirectoryUnavailable("no answer in time") from None
+            raise DirectoryUnavailable(f"{', '.join(self._s.servers)}: no answer in time") from None
         except (LDAPException, OSError) as error:
-            raise DirectoryUnavailable(type(error).__name__) from None
+            raise DirectoryUnavailable(f"{self._answered}: {_why(error)}") from None
 
     def _done(self) -> None:
         self._open -= 1
@@ -250,7 +250,7 @@ class Ldap:
         with self._first() as connection:  # one server: what says no counts a try, and another would count it again
             result = _bound(connection, dn, password)
         if result not in {_SUCCESS, *_NO}:
-            raise DirectoryUnavailable(f"bind: result {result}")
+            raise DirectoryUnavailable(f"{self._answered}: bind: result {result}")
         return result == _SUCCESS
 
     def _one(self, which: str, *, roles: bool) -> Colleague | None:
@@ -275,7 +275,7 @@ class Ldap:
             time_limit=ANSWER_SECONDS,
         )
         if (result := connection.result["result"]) not in {_SUCCESS, _SIZE_LIMIT}:
-            raise DirectoryUnavailable(f"search: result {result}")
+            raise DirectoryUnavailable(f"{self._answered}: search: result {result}")
         entries = [one for one in connection.response or [] if one["type"] == "searchResEntry"]
         people = [self._colleague(one["dn"], one["raw_attributes"]) for one in entries]
         return [one for one in people if one.id][:most]
@@ -310,7 +310,7 @@ class Ldap:
             _log.warning("directory_group_missing", group=group)
             return False
         if result != _SUCCESS:
-            raise DirectoryUnavailable(f"group: result {result}")
+            raise DirectoryUnavailable(f"{self._answered}: group: result {result}")
         return any(one["type"] == "searchResEntry" for one in connection.response or [])
 
     def _written(self, entry: str) -> str:
