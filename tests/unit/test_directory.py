@@ -167,6 +167,14 @@ async def test_organiser_with_a_password_here_is_not_of_the_directory(world, sla
     await password(world, value="lagom svår mening 47")
 
 
+async def test_other_address_of_the_entry_does_not_lead_to_an_organiser_with_a_password_here(world, slapd):
+    await world.organiser(ANNA)
+    slapd.join(ORGANISERS, "anna")
+    with pytest.raises(NotVerified, match="a password here"):
+        await password(world, "anna.lindberg@example.org")
+    assert world.sql("SELECT account_hash, entry FROM organisers") == [{"account_hash": None, "entry": None}]
+
+
 async def test_organiser_who_is_handed_over_keeps_the_authenticator_and_takes_the_directorys_password(world):
     await world.organiser(EVA)
     await world.services.directory.hand_over(EVA)
@@ -372,13 +380,27 @@ async def test_entry_that_was_renamed_is_still_who_saw_the_invitation(invited, s
     await verify(invited, link, Purpose.JOIN)
 
 
-async def test_class_that_does_not_list_it_does_not_take_it(invited):
+async def test_class_that_does_not_list_it_does_not_take_it(invited, slapd):
     link = invited.link(ANNA)
     shipped = invited.ground.policy.of("confidential")
     invited.change_class("internal", view=shipped.view, join=shipped.join)
     assert Method.LDAP not in await invited.services.participation.methods(link)
-    with pytest.raises(NotVerified):
-        await verify(invited, link)
+    for value in (PASSWORD, "wrong"):
+        with pytest.raises(NotVerified):
+            await verify(invited, link, value=value)
+    assert slapd.failures("anna") == 0, "nor does it say whether it would have been right"
+
+
+async def test_directory_that_compares_addresses_loosely_makes_nobody_somebody_else(invited, monkeypatch):
+    ldap = invited.services.directory._ldap
+    bo = await ldap.by_address(BO)
+
+    async def loosely(*_, **__):
+        return bo
+
+    monkeypatch.setattr(ldap, "by_address", loosely)
+    with pytest.raises(NotVerified, match="not the invited person's entry"):
+        await verify(invited, invited.link(ANNA))
 
 
 async def test_no_shipped_class_takes_it(world):

@@ -165,6 +165,16 @@ async def test_no_password_goes_out_where_there_is_no_tls(slapd, answer):
     assert BASE.encode() not in fake.heard
 
 
+async def test_library_that_goes_on_without_tls_is_stopped(slapd, monkeypatch):
+    monkeypatch.setattr("ldap3.Connection.start_tls", lambda *_, **__: False)
+    with client(slapd.settings()) as ldap:
+        monkeypatch.setattr("ldap3.Connection.rebind", lambda *_, **__: pytest.fail("it said its password"))
+        with pytest.raises(DirectoryUnavailable):
+            await ldap.by_address(ANNA)
+        with pytest.raises(DirectoryUnavailable):
+            await ldap.knows(dn("anna"), PASSWORD)
+
+
 async def test_another_server_is_asked_when_one_is_away_and_first_the_next_time(slapd, monkeypatch):
     away = "ldaps://localhost:9"
     with client(slapd.settings(servers=(away, slapd.ldaps))) as ldap:
