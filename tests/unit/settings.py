@@ -12,6 +12,7 @@ from sluss.keyring.tickets import create_first_key
 
 COMPONENT_SECRET, SMS_PASSWORD, SMTP_PASSWORD = "component secret 7f3a", "sms password 91bc", "smtp password 55de"
 SIGN_IN_SECRET = "client secret 20c7"
+LDAP_PASSWORD = "directory password 4e8a"
 SIGN_IN = {
     "issuer": "https://login.sluss.test/realms/staff",
     "client_id": "sluss",
@@ -42,6 +43,13 @@ def valid(folder: Path) -> dict:
     }
 
 
+LDAP = {
+    "kind": "openldap",
+    "servers": ["ldaps://ldap.sluss.test", "ldap://ldap2.sluss.test:1389"],
+    "authority": "/etc/sluss/ldap-authority.pem",
+    "account": "cn=sluss,dc=sluss,dc=test",
+    "base": "dc=sluss,dc=test",
+}
 BANKID = {"environment": "test", "authority": "/etc/sluss/bankid-authority.pem"}
 
 
@@ -62,5 +70,6 @@ def credentials(folder: Path) -> Path:
     (directory / "sms-password").write_text(SMS_PASSWORD)
     (directory / "smtp-password").write_text(SMTP_PASSWORD)
     (directory / "sign-in-secret").write_text(SIGN_IN_SECRET)
+    (directory / "ldap-password").write_text(LDAP_PASSWORD)
     (directory / f"ticket-keys_{name}").write_bytes(pem)
     return directory

@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import sqlite3
+import subprocess
 import sys
 import time
 from contextlib import asynccontextmanager
@@ -18,11 +19,12 @@ from sqlalchemy import event
 from tests.unit.bankid import serving
 from tests.unit.certificates import Authority
 from tests.unit.settings import BANKID, credentials, valid, written
+from tests.unit.slapd import BASE, EVA, ORGANISERS, PASSWORD, SERVICE, SERVICE_PASSWORD, running
 
 from sluss import app
 from sluss.config import load_credentials, load_settings
 from sluss.domain.assurance import Method, Purpose
-from sluss.domain.errors import ConfigError
+from sluss.domain.errors import ConfigError, NotEnrolled
 from sluss.store.database import upgrade
 
 SLUSS = (sys.executable, "-m", "sluss.cli")
@@ -75,6 +77,28 @@ async def test_bridge_with_bankid_asks_the_service_that_is_set_with_its_own_cert
             assert bridge.services.bankid.qr_code("link", "browser", Purpose.VIEW)
             assert Method.BANKID in await bridge.services.participation.methods("link")
         assert service.double.last.cancelled, "orders are taken back when the bridge ends"
+
+
+async def test_bridge_with_a_directory_asks_the_one_that_is_set(config, tmp_path):
+    with running(tmp_path / "slapd") as slapd:
+        config[0]["ldap"] = {
+            "kind": "openldap",
+            "servers": [slapd.starttls],
+            "authority": str(slapd.authority.file),
+            "account": SERVICE,
+            "base": BASE,
+            "organisers": ORGANISERS,
+        }
+        (tmp_path / "credentials" / "ldap-password").write_text(SERVICE_PASSWORD)
+        async with app.running(*loaded(config)) as bridge:
+            with pytest.raises(NotEnrolled):
+                await bridge.services.organisers.password("browser", EVA, PASSWORD, "192.0.2.7")
+            assert bridge.services.directory.there
+
+
+def test_library_for_directories_is_loaded_where_there_is_one_alone():
+    said = "import sys, sluss.app, sluss.web; print('ldap3' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 async def test_health_and_metrics_are_on_the_internal_listener_alone(config):

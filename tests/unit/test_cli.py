@@ -7,7 +7,7 @@ import stat
 import pytest
 from click.testing import CliRunner
 from tests.unit.certificates import Authority
-from tests.unit.settings import BANKID, COMPONENT_SECRET, credentials, valid, written
+from tests.unit.settings import BANKID, COMPONENT_SECRET, LDAP, credentials, valid, written
 
 from sluss.cli import main
 from sluss.store.schema import REVISION
@@ -85,6 +85,23 @@ def test_bankid_that_cannot_be_used_is_one_line_and_exit_78(sluss, tmp_path):
     assert "bankid-key: cannot be used" in one_line(sluss("check"))
     written(tmp_path, settings | {"bankid": BANKID})
     assert "bankid.authority: /etc/sluss/bankid-authority.pem" in one_line(sluss("check"))
+
+
+def test_directory_whose_authority_cannot_be_read_is_one_line_and_exit_78(sluss, tmp_path):
+    authority = Authority(tmp_path)
+    written(tmp_path, valid(tmp_path) | {"ldap": LDAP | {"authority": str(authority.file)}})
+    assert sluss("check").output == "ok\n"
+    written(tmp_path, valid(tmp_path) | {"ldap": LDAP})
+    assert "ldap.authority: /etc/sluss/ldap-authority.pem: cannot be used" in one_line(sluss("check"))
+
+
+def test_organiser_is_handed_over_to_the_directory(sluss):
+    sluss("database", "upgrade")
+    link = sluss("organiser", "add", "--name", "Eva Ek", "--email", "eva@example.org").output
+    assert "/enrol/" in link
+    refused = sluss("organiser", "hand-over", "eva@example.org")  # not enrolled: there is no password to take away
+    assert refused.exit_code
+    assert "no organiser eva@example.org with a password here" in refused.output
 
 
 def test_policy_check_knows_what_is_set_up(sluss, tmp_path):

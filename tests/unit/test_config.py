@@ -6,6 +6,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from tests.unit.settings import (
     BANKID,
     COMPONENT_SECRET,
+    LDAP,
     SIGN_IN,
     SIGN_IN_SECRET,
     SMS_PASSWORD,
@@ -42,6 +43,30 @@ WRONG_SIGN_IN = [
     ({"organisers": {"claim": "groups"}}, "is missing"),
     ({"email_trusted": "perhaps"}, "`bool`"),
 ]
+SERVER = "such as ldaps://ldap.example.org"
+WRONG_LDAP = [
+    ({"kind": "novell"}, "must be openldap or active-directory"),
+    *(
+        ({"servers": [server]}, SERVER)
+        for server in (
+            "ldap.example.org",
+            "http://h",
+            "ldapi://h",
+            "ldap://u:p@h",
+            "ldap://h:x",
+            "ldap://h/dc=x",
+            "ldap://",
+        )
+    ),
+    ({"servers": []}, "length"),
+    *(
+        ({"people": wrong}, "must be a filter in parentheses")
+        for wrong in ("", "uid=x", "(uid=x", "uid=x)", "(a=b)(c=d)", "(a=b))(|(c=d)", ")(")
+    ),
+    ({"mail": "mail)(x"}, "match"),
+    ({"base": ""}, "length"),
+    ({"password": "in the file"}, "is not a setting"),
+]
 WRONG = [
     ("organisation", REMOVED, "is missing"),
     ("organisation", 5, "`str`"),
@@ -68,6 +93,8 @@ WRONG = [
     ("bankid", {"environment": "test"}, "is missing"),
     ("bankid", BANKID | {"url": "http://localhost"}, "match"),
     ("bankid", BANKID | {"accepted_risk": "none"}, "must be low or moderate or high"),
+    ("ldap", {}, "is missing"),
+    *(("ldap", LDAP | wrong, what) for wrong, what in WRONG_LDAP),
     ("listen.portal", "8600", "such as 127.0.0.1:8600"),
     ("listen.portal", "127.0.0.1:65536", "such as 127.0.0.1:8600"),
     ("trusted_proxies", ["everybody"], "IPv4 or IPv6"),
@@ -209,6 +236,7 @@ def test_keys_do_not_show_themselves(tmp_path):
         ("bankid-key", {"bankid.environment": "test", "bankid.authority": "/a"}),
         ("sms-password", {"sms.username": "sluss"}),
         ("sign-in-secret", {"sign_in": SIGN_IN}),
+        ("ldap-password", {"ldap": LDAP}),
         ("sms-password", {"sms.headers": {"Authorization": "Bearer {password}"}}),
     ],
 )
@@ -232,7 +260,7 @@ def test_missing_secret_is_named(tmp_path, name, setting, empty):
 
 def test_secret_that_nothing_needs_may_be_missing(tmp_path):
     directory = credentials(tmp_path)
-    for name in ("component-secret", "smtp-password", "sms-password", "sign-in-secret"):
+    for name in ("component-secret", "smtp-password", "sms-password", "sign-in-secret", "ldap-password"):
         (directory / name).unlink()
     loaded = load_settings(written(tmp_path, valid(tmp_path)))
     found = load_credentials(loaded, {"CREDENTIALS_DIRECTORY": str(directory)})
@@ -305,6 +333,14 @@ def test_methods_are_what_is_set_up(tmp_path):
     assert load_settings(written(tmp_path, settings)).methods == {Method.SMS, Method.PASSKEY}
     settings["bankid"] = BANKID
     assert load_settings(written(tmp_path, settings)).methods == {Method.SMS, Method.PASSKEY, Method.BANKID}
+    settings["ldap"] = LDAP
+    assert Method.LDAP in load_settings(written(tmp_path, settings)).methods
+
+
+@pytest.mark.parametrize("server", ["ldaps://h", "ldap://h:389", "LDAPS://h.example.org/", "ldaps://[2001:db8::1]:636"])
+def test_servers_of_the_directory_are_hosts_with_or_without_a_port(tmp_path, server):
+    settings = valid(tmp_path) | {"ldap": LDAP | {"servers": [server]}}
+    assert load_settings(written(tmp_path, settings)).ldap.servers == (server,)
 
 
 def test_key_that_is_there_twice_is_named(tmp_path):

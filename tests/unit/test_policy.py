@@ -126,7 +126,7 @@ def test_method_of_one_factor_would_not_load(monkeypatch, tmp_path):
 def test_shipped_policy_is_the_table_of_the_mission():
     classes = default_policy().classes
     assert list(classes) == ["internal", "confidential", "secret"]
-    sms, totp, passkey, bankid, sign_in, sign_in_high, smartcard = Method
+    sms, totp, passkey, bankid, sign_in, sign_in_high, smartcard, _ldap = Method
     accepted = {
         "internal": {sms, totp, passkey, bankid, sign_in, sign_in_high, smartcard},
         "confidential": {totp, passkey, bankid, sign_in, sign_in_high},

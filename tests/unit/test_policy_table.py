@@ -9,6 +9,7 @@ from tests.unit.policies import edited, loaded, shipped
 from tests.unit.world import ANNA, MOBILE, World, build
 
 from sluss.domain.assurance import Method, Purpose, worth
+from sluss.domain.drafts import MAX_PARTICIPANTS
 from sluss.domain.errors import NotVerified, TooManyTries, Waiting
 from sluss.domain.explain import Explanation, explain
 from sluss.domain.passkeys import Passkey
@@ -86,12 +87,14 @@ async def explained(request, tmp_path):
 
 
 async def invited(world: World, explanation: Explanation, number: int) -> list[tuple[str, str]]:
-    """Links of so many people invited to a meeting of the class that is open now, and their invitations."""
-    people = [(f"Person {n}", f"p{n}@example.org", ANNA[2]) for n in range(number)]
-    world.held = await world.meeting(world.who, *people, sensitivity=explanation.sensitivity.name)
+    """Links of so many people invited to meetings of the class that are open now, and their invitations."""
+    people, found = [(f"Person {n}", f"p{n}@example.org", ANNA[2]) for n in range(number)], []
+    for start in range(0, number, MAX_PARTICIPANTS):
+        some = people[start : start + MAX_PARTICIPANTS]
+        world.held = await world.meeting(world.who, *some, sensitivity=explanation.sensitivity.name)
+        found += await world.store.run(lambda tx: tx.invitations.participants(world.held.id))
     while len({to for to, _ in world.mail.sent}) < number:
         await world.worker.deliver_due()
-    found = await world.store.run(lambda tx: tx.invitations.participants(world.held.id))
     return [(world.link(one.email), one.id) for one in found]
 
 

@@ -410,7 +410,10 @@ async def test_clock_that_jumps_ahead_forgets_nothing_that_is_not_due(met, hours
 
 
 async def test_bridge_that_starts_with_a_wrong_clock_forgets_nothing_within_an_hour(met):
-    before, new = personal(met), Housekeeping(met.ground, met.services.admission, met.clock.seconds)
+    before, new = (
+        personal(met),
+        Housekeeping(met.ground, met.services.admission, met.services.directory, met.clock.seconds),
+    )
     met.clock.forward(days=91)
     await new.tick()
     met.clock.forward(minutes=59)

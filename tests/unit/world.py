@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import pyotp
@@ -35,6 +36,9 @@ from sluss.services.common import Ground, Site, new_id, new_link
 from sluss.services.housekeeping import Housekeeping
 from sluss.store.database import Store, Transaction, upgrade
 from sluss.store.sealing import Sealer
+
+if TYPE_CHECKING:
+    from sluss.factors.ldap import Ldap
 
 MASTER = bytes(range(32))
 PASSWORD = "lagom svår mening 47"
@@ -247,6 +251,7 @@ async def build(
     methods: frozenset[Method] = PARTICIPANT_METHODS,
     bankid: tuple[BankId, Risk] | None = None,
     provider: Provider | None = None,
+    ldap: "Ldap | None" = None,
     clock: Clock | None = None,
 ) -> AsyncIterator[World]:
     """A new installation in `directory`. Not `durable`: quicker, for a test that pulls no plug."""
@@ -256,6 +261,7 @@ async def build(
     database.write_bytes(content)
     clock, mail, sms, door = clock or Clock(), Post(), Post(), RecordingDoor()
     methods |= provider.methods if provider else frozenset()
+    methods |= {Method.LDAP} if ldap else frozenset()
     store = Store(f"sqlite:///{database}", Sealer(field_key(MASTER)), audit_key(MASTER))
     if not durable:
         event.listen(store.engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
@@ -266,8 +272,8 @@ async def build(
     own = Policy(dict(policy.classes), policy.source)
     site = Site("Demo", f"https://{PORTAL}", PORTAL, MEET, "sv")
     ground = Ground(store, clock, Hasher(MASTER), site, worker.wake, SmsRules(("+46",), 2000), own, methods)
-    services = _services(ground, keys, lambda: door, gate=True, bankid=bankid, provider=provider)
-    housekeeping = Housekeeping(ground, services.admission, clock.seconds)
+    services = _services(ground, keys, lambda: door, gate=True, bankid=bankid, provider=provider, ldap=ldap, pace=0)
+    housekeeping = Housekeeping(ground, services.admission, services.directory, clock.seconds)
     try:
         yield World(services, ground, housekeeping, store, worker, clock, mail, sms, door, keys, database)
     finally:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -44,6 +45,7 @@ from sluss.services.attendance import Attendance
 from sluss.services.audit_log import AuditLog
 from sluss.services.bankid import BankIdOrders
 from sluss.services.common import Ground, Site
+from sluss.services.directory import PACE, Directory
 from sluss.services.health import Health
 from sluss.services.housekeeping import Housekeeping
 from sluss.services.meetings import Meetings
@@ -58,6 +60,9 @@ from sluss.store.database import Store, require_current_schema
 from sluss.store.sealing import Sealer
 from sluss.web import make_internal, make_portal
 from sluss.web.settings import PortalSettings
+
+if TYPE_CHECKING:
+    from sluss.factors.ldap import Ldap
 
 SHUTDOWN_SECONDS = 10.0
 
@@ -151,6 +156,9 @@ async def running(
         outbox = OutboxWorker(store, mail, _sms(settings, credentials, client), clock)
         ground = _ground(settings, store, master, clock, outbox.wake, policy=policy)
         gate: Gate | None = None
+        ldap = directory_client(settings, credentials)
+        if ldap is not None:
+            stack.callback(ldap.close)
 
         def door() -> Door:
             return gate or _NoDoor()
@@ -162,6 +170,7 @@ async def running(
             gate=settings.gate.enabled,
             bankid=_bankid(settings, credentials, client),
             provider=_provider(settings, credentials, HttpsAsker(client)),
+            ldap=ldap,
         )
         if services.bankid:
             stack.push_async_callback(services.bankid.stop)
@@ -173,7 +182,7 @@ async def running(
             stack.push_async_callback(gate.stop)
         outbox.start()
         stack.push_async_callback(outbox.stop)
-        housekeeping = Housekeeping(ground, services.admission, time.monotonic)
+        housekeeping = Housekeeping(ground, services.admission, services.directory, time.monotonic)
         housekeeping.start()
         stack.push_async_callback(housekeeping.stop)
 
@@ -249,8 +258,12 @@ def _services(
     gate: bool,
     bankid: tuple[BankId, Risk] | None = None,
     provider: Provider | None = None,
+    ldap: "Ldap | None" = None,
+    pace: float = PACE,
 ) -> Services:
-    organisers, verifications = Organisers(ground, Passwords()), Verifications(ground)
+    verifications = Verifications(ground)
+    directory = Directory(ground, ldap, verifications, pace)
+    organisers = Organisers(ground, Passwords(), directory)
     participation = Participation(ground, door, verifications)
     tickets = Tickets(ground, keys, organisers)
     return Services(
@@ -259,6 +272,7 @@ def _services(
         participation=participation,
         passkeys=Passkeys(ground, organisers, tickets, participation, verifications),
         sign_ins=SignIns(ground, provider, verifications, organisers, tickets),
+        directory=directory,
         tickets=tickets,
         admission=Admission(ground, keys, participation, door),
         outside=Outside(ground, tickets, door),
@@ -302,6 +316,30 @@ def _provider(settings: Settings, credentials: Credentials, asker: Asker) -> Pro
             groups.auditor if groups else "",
         ),
         asker,
+    )
+
+
+def directory_client(settings: Settings, credentials: Credentials) -> "Ldap | None":
+    """The directory's client. Raises `ConfigError`."""
+    if (given := settings.ldap) is None:
+        return None
+    from sluss.factors.ldap import KINDS, DirectorySettings, Ldap  # noqa: PLC0415 - megabytes, for those who use it
+
+    return Ldap(
+        DirectorySettings(
+            KINDS[given.kind],
+            given.servers,
+            given.authority,
+            given.account,
+            credentials.ldap_password or "",
+            given.base,
+            given.people or "",
+            given.mail or "",
+            given.mobile,
+            given.name,
+            given.organisers or "",
+            given.auditors or "",
+        )
     )
 
 

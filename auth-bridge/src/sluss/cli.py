@@ -98,6 +98,10 @@ def check(path: Path, without_credentials: bool) -> None:
             from sluss.factors.bankid import mutual_tls  # noqa: PLC0415
 
             mutual_tls(settings.bankid.authority, *credentials.bankid)
+        if settings.ldap:
+            from sluss.app import directory_client  # noqa: PLC0415
+
+            directory_client(settings, credentials)
     click.echo("ok")
 
 
@@ -161,6 +165,15 @@ def organiser_unlock(path: Path, email: str) -> None:
     """Let the organiser EMAIL sign in again at once, after too many wrong passwords or codes."""
     _with_services(path, lambda services: services.organisers.unlock(email))
     click.echo(f"unlocked {email}")
+
+
+@organiser.command("hand-over")
+@click.argument("email")
+@click.pass_obj
+def organiser_hand_over(path: Path, email: str) -> None:
+    """Take away the organiser EMAIL's password here: from now on it is the one in the directory."""
+    _with_services(path, lambda services: services.directory.hand_over(email))
+    click.echo(f"handed over {email}")
 
 
 @main.group()

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.headerregistry import Address
@@ -217,6 +218,58 @@ class SignInSettings(Section, frozen=True, kw_only=True):
         return {value: Method(level) for value, level in self.levels.items()}
 
 
+class DirectoryServer(str):
+    """`ldaps://host`, or `ldap://host` (StartTLS), perhaps with a port. Raises `ValueError` for anything else."""
+
+    __slots__ = ()
+
+    def __new__(cls, value: str) -> Self:
+        """Check."""
+        found = re.fullmatch(r"(?i)ldaps?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?/?", value)
+        if found is None or not 0 < int(found[1] or 1) < 65536:
+            raise ValueError("must be ldaps:// or ldap:// and a host, such as ldaps://ldap.example.org")
+        return super().__new__(cls, value)
+
+
+class DirectoryFilter(str):
+    """A search filter in its parentheses (RFC 4515). Raises `ValueError` for what cannot be one."""
+
+    __slots__ = ()
+
+    def __new__(cls, value: str) -> Self:
+        """Check that every parenthesis is closed, so that what is added around it stays around it."""
+        depth = 0
+        for place, letter in enumerate(value):
+            depth += {"(": 1, ")": -1}.get(letter, 0)
+            if depth < 1 and place < len(value) - 1:
+                break
+        else:
+            if value.startswith("(") and depth == 0:
+                return super().__new__(cls, value)
+        raise ValueError("must be a filter in parentheses such as (objectClass=inetOrgPerson)")
+
+
+AttributeName = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9-]*$")]
+
+
+class LdapSettings(Section, frozen=True, kw_only=True):
+    """The organisation's directory. The service account's password is the credential `ldap-password`."""
+
+    kind: Literal["openldap", "active-directory"]
+    servers: Annotated[tuple[DirectoryServer, ...], Meta(min_length=1)]
+    authority: Path
+    """Who signed their certificates, PEM. No other is trusted."""
+    account: Word
+    base: Word
+    people: DirectoryFilter | None = None
+    """Who may sign in. None: what the kind has."""
+    mail: AttributeName | None = None
+    mobile: AttributeName = "mobile"
+    name: AttributeName = "displayName"
+    organisers: Word | None = None
+    auditors: Word | None = None
+
+
 class LogSettings(Section, frozen=True, kw_only=True):
     """How the log looks. Never below `info` in production: there is no more to see."""
 
@@ -241,6 +294,7 @@ class Settings(Section, frozen=True, kw_only=True):
     sms: HttpSms | GammuSms
     bankid: BankIdSettings | None = None
     sign_in: SignInSettings | None = None
+    ldap: LdapSettings | None = None
     default_region: Region = Region("SE")
     default_locale: Literal["sv", "en"] = "sv"
     log: LogSettings = LogSettings()
@@ -254,7 +308,8 @@ class Settings(Section, frozen=True, kw_only=True):
     def methods(self) -> frozenset[Method]:
         """How a participant can verify here."""
         bankid = frozenset({Method.BANKID} if self.bankid else ())
-        return PARTICIPANT_METHODS | bankid | frozenset(self.sign_in.methods.values() if self.sign_in else ())
+        ldap = frozenset({Method.LDAP} if self.ldap else ())
+        return PARTICIPANT_METHODS | bankid | ldap | frozenset(self.sign_in.methods.values() if self.sign_in else ())
 
     @property
     def meet_host(self) -> str:
@@ -276,6 +331,8 @@ class Credentials:
     """The files of BankID's client certificate and its key, which OpenSSL reads by itself."""
     sign_in_secret: str | None = None
     """The client secret at the identity provider."""
+    ldap_password: str | None = None
+    """That of the service account in the directory."""
 
 
 def load_settings(path: Path) -> Settings:
@@ -324,6 +381,7 @@ def load_credentials(settings: Settings, environ: Mapping[str, str] = os.environ
         sms_password=secret("sms-password", required=wants_sms_password),
         bankid=_bankid_files(settings, directory),
         sign_in_secret=secret("sign-in-secret", required=settings.sign_in is not None),
+        ldap_password=secret("ldap-password", required=settings.ldap is not None),
     )
 
 

@@ -21,6 +21,7 @@ PUBLIC_ROUTES = {
     "passkey_remove", "join_passkey", "join_passkey_verify",
     "bankid", "bankid_qr", "bankid_collect", "bankid_cancel", "join_bankid", "join_bankid_qr", "join_bankid_collect",
     "join_bankid_cancel", "bankid_returned",
+    "ldap", "join_ldap",
     "organiser_sign_in", "sign_in_back", "provider_logout", "view_sign_in", "join_sign_in",
 }  # fmt: skip
 

@@ -15,6 +15,15 @@ _NOT_ME = {
     "sv": "Någon har svarat ”Det är inte jag”. Länken är stängd. Logga in för att se vilken:",
     "en": "Somebody answered “This is not me”. The link is closed. Sign in to see which:",
 }
+_ENROLMENT_SUBJECT = {"sv": "Din andra faktor", "en": "Your second factor"}
+_ENROLMENT = {
+    "sv": "Du har loggat in med ditt lösenord. Öppna länken i en webbläsare och ställ in en autentiserare:",
+    "en": "You have signed in with your password. Open the link in a browser and set up an authenticator:",
+}
+_ENROLMENT_NOT_YOU = {
+    "sv": "Var det inte du? Då kan någon ditt lösenord. Byt det, och säg till IT-avdelningen.",
+    "en": "Was it not you? Then somebody knows your password. Change it, and tell the IT department.",
+}
 _CODE = {
     "sv": "{code} är din kod. Lämna den inte till någon.",
     "en": "{code} is your code. Give it to nobody.",
@@ -43,6 +52,16 @@ def invitation(locale: str, link: str) -> tuple[str, str]:
 def not_me(locale: str, portal: str) -> tuple[str, str]:
     """Subject and body of the mail that tells an organiser of a wrong recipient."""
     return _NOT_ME_SUBJECT[locale], f"{_NOT_ME[locale]}\n\n{portal}/\n"
+
+
+def enrolment(locale: str, link: str) -> tuple[str, str]:
+    """Subject and body of the mail to an organiser whose password the directory knows, and who has no second factor."""
+    second = _OTHER[locale]
+    body = (
+        f"{_ENROLMENT[locale]}\n{_ENROLMENT[second]}\n\n{link}\n\n"
+        f"{_ENROLMENT_NOT_YOU[locale]}\n{_ENROLMENT_NOT_YOU[second]}\n"
+    )
+    return f"{_ENROLMENT_SUBJECT[locale]} / {_ENROLMENT_SUBJECT[second]}", body
 
 
 def code(locale: str, value: str, portal_host: str) -> str:

@@ -30,6 +30,8 @@ class Method(StrEnum):
     """The same at a high assurance level: what it says of itself is mapped to AAL3."""
     SMARTCARD = "smartcard"
     """A certificate on a card with a PIN, from one of the organisation's own CAs (TLS)."""
+    LDAP = "ldap"
+    """Personal link and the password in the organisation's directory (LDAP)."""
 
 
 class AssuranceLevel(StrEnum):
@@ -57,6 +59,7 @@ class Identity(StrEnum):
     BANKID = "bankid"
     ACCOUNT = "account"
     CARD = "card"
+    ENTRY = "directory entry"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +118,10 @@ _PARTICIPANTS: dict[Method, Worth] = {
     Method.SMARTCARD: Worth(
         ("card", "PIN"), Identity.CARD, AssuranceLevel.AAL3, ("sc", "pin", "mfa"), 3, phishing_resistant=True
     ),
+    # The link is in a mailbox that the same password often opens: no class lists this unless an administrator does.
+    Method.LDAP: Worth(
+        ("link", "password"), Identity.ENTRY, AssuranceLevel.AAL1, ("pwd", "mfa"), 2, phishing_resistant=False
+    ),
 }
 _ORGANISERS: dict[Method, Worth] = {
     Method.TOTP: Worth(
@@ -143,10 +150,11 @@ PREFERENCE = (
     Method.SMARTCARD,
     Method.TOTP,
     Method.SMS,
+    Method.LDAP,
 )
 """In which order they are offered: what is strong and easy first."""
 
-SINGLE_FACTORS = frozenset({"link", "password", "ldap", "pin", "email"})
+SINGLE_FACTORS = frozenset({"link", "password", "pin", "email"})
 """What people may take for a method and is but one factor."""
 
 

@@ -56,6 +56,8 @@ class Action(StrEnum):
     EXPELLED = "expelled"
     ATTENDANCE_READ = "attendance-read"
     ATTENDANCE_EXPORTED = "attendance-exported"
+    PASSWORD_REMOVED = "password-removed"  # noqa: S105 - a word for what happened
+    COLLEAGUES_LOOKED_UP = "colleagues-looked-up"
     PURGED = "purged"
 
 

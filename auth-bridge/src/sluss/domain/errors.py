@@ -66,6 +66,19 @@ class SignInUnavailable(SlussError):
     public = "The organisation's sign-in is not answering. Try again in a while, or choose another way."
 
 
+class DirectoryUnavailable(SlussError):
+    """The organisation's directory is away, slow, or not what it should be. `detail`, for the log, names it."""
+
+    status = 503
+    public = "The organisation's directory is not answering. Try again in a while, or choose another way."
+
+
+class NotEnrolled(NotVerified):
+    """The directory's password is right, and it is but one factor: a link to set up the other is on its way."""
+
+    public = "You have no second factor here yet. We have sent a link to your e-mail address: set one up there."
+
+
 class TooManyTries(SlussError):
     """A lock is on; it opens by itself after `retry_after` seconds."""
 

@@ -22,6 +22,7 @@ class LockKind(StrEnum):
     MEETING = "meeting"
     DAY = "day"
     BANKID = "bankid"
+    PASSWORDS = "passwords"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,22 @@ PROVIDER_BROWSER = Limit("provider-browser", 20, 10 * _MINUTE)
 PROVIDER_ADDRESS = Limit("provider-address", 1000, timedelta(seconds=100))
 PROVIDER_ALL = Limit("provider-all", 2000, timedelta(seconds=100))
 LOGOUT_ADDRESS = Limit("logout-address", 30, 10 * _MINUTE)
+
+# Passwords of the directory. It locks an account after so many wrong ones, and nobody shall be able to bring that about
+# from here. So of an account two at once reach it, whoever types them, and then one in half an hour; and as many from
+# browsers that proved it before. Each is taken before the directory is asked; the right password alone gives them back.
+LDAP_ACCOUNT = Limit("ldap-account", 2, _HOUR)
+LDAP_ACCOUNT_BROWSER = Limit("ldap-account-browser", 2, _HOUR)
+# A link's own, each try, whether it is live or not.
+LDAP_LINK = Limit("ldap-link", 10, 5 * _HOUR, LockKind.PASSWORDS)
+LDAP_LINK_ADDRESS = Limit("ldap-link-address", 5, 75 * _MINUTE, LockKind.PASSWORDS)
+LDAP_BROWSER = Limit("ldap-browser", 10, 50 * _MINUTE, LockKind.PASSWORDS)  # a verified one, in place of the two above
+LDAP_ADDRESS = Limit("ldap-address", 200, 200 * _MINUTE)
+LDAP_ALL = Limit("ldap-all", 600, 10 * _MINUTE)
+# Looking up colleagues; of an organiser's looking up one entry in half an hour is in the audit log.
+LOOK_UPS = Limit("look-ups", 60, 10 * _MINUTE)
+LOOK_UPS_NOTED = Limit("look-ups-noted", 1, 30 * _MINUTE)
+ENROL_MAILS = Limit("enrol-mails", 3, 90 * _MINUTE)  # with a link to enrol, after the directory's password
 
 ENROL_LINK = Limit("enrol-link", 10, 10 * _MINUTE)  # every try with an enrolment link: each hashes a password
 WRONG_ENROL_ADDRESS = Limit("wrong-enrol-address", 30, 30 * _MINUTE)  # enrolment links that are none

@@ -6,6 +6,7 @@ from sluss.services.admission import Admission
 from sluss.services.attendance import Attendance
 from sluss.services.audit_log import AuditLog
 from sluss.services.bankid import BankIdOrders
+from sluss.services.directory import Directory
 from sluss.services.health import Health
 from sluss.services.meetings import Meetings
 from sluss.services.organisers import Organisers
@@ -25,6 +26,7 @@ class Services:
     participation: Participation
     passkeys: Passkeys
     sign_ins: SignIns
+    directory: Directory
     tickets: Tickets
     admission: Admission
     outside: Outside

@@ -14,6 +14,7 @@ from sluss.factors.sms import LIFETIME
 from sluss.services.admission import Admission
 from sluss.services.audit_log import AuditLog
 from sluss.services.common import Ground
+from sluss.services.directory import EVERY, Directory
 from sluss.services.organisers import ABSOLUTE
 from sluss.services.passkeys import UNUSED
 from sluss.services.purge import purge
@@ -31,11 +32,15 @@ _log = structlog.get_logger()
 class Housekeeping:
     """The task that does it."""
 
-    def __init__(self, ground: Ground, admission: Admission, seconds: Callable[[], float]) -> None:
+    def __init__(
+        self, ground: Ground, admission: Admission, directory: Directory, seconds: Callable[[], float]
+    ) -> None:
         """`seconds` counts on and is never set, such as `time.monotonic`."""
         self._g = ground
         self._seconds = seconds
         self._admission = admission
+        self._directory = directory
+        self._asked_at = timedelta(seconds=seconds())
         self._audit = AuditLog(ground)
         self._hourly_at: tuple[datetime, timedelta] | None = None  # by the clock, and counted
         self._noted = False
@@ -76,6 +81,9 @@ class Housekeeping:
         await self._g.store.run(forget)
         with contextlib.suppress(GateUnavailable):  # tried again at the next tick
             await self._admission.close_overdue()
+        if counted - self._asked_at >= EVERY:
+            self._asked_at = counted
+            await self._directory.recheck()
 
     async def note_head(self) -> None:
         """Write the audit log's newest hash, if any, to the journal: what is cut off after this shows there."""

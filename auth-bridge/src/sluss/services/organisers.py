@@ -11,7 +11,9 @@ from sluss.domain import drafts
 from sluss.domain.assurance import Method, worth
 from sluss.domain.audit import ADMIN, NOBODY, SYSTEM, Action, Outcome
 from sluss.domain.errors import (
+    DirectoryUnavailable,
     InvalidInput,
+    NotEnrolled,
     NotFound,
     NotVerified,
     SignInRefused,
@@ -41,6 +43,7 @@ from sluss.factors.passwords import Passwords, check_strength
 from sluss.factors.sign_in import Account, LoggedOut, same_address
 from sluss.services import audit, limits
 from sluss.services.common import Ground, new_id, new_link
+from sluss.services.directory import Directory, may_be
 from sluss.store.access import AlreadyThereError, OrganiserRecord, SessionRecord
 from sluss.store.database import Transaction
 
@@ -64,6 +67,8 @@ class Enrolment:
     email: str
     secret: str
     otpauth_uri: str
+    of_directory: bool = False
+    """The password is the directory's: none is set here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +83,10 @@ class SignedIn:
 class Organisers:
     """The verbs about the people who may create meetings."""
 
-    def __init__(self, ground: Ground, passwords: Passwords) -> None:
+    def __init__(self, ground: Ground, passwords: Passwords, directory: Directory) -> None:
         self._g = ground
         self._passwords = passwords
+        self._directory = directory
 
     async def add(self, name: str, email: str, *, auditor: bool = False) -> str:
         """Register an organiser or auditor; returns the one-time enrolment link. One not yet enrolled gets a new link.
@@ -142,19 +148,23 @@ class Organisers:
             record.organiser.email,
             record.totp_secret,
             totp.enrolment_uri(record.totp_secret, record.organiser.email, f"Sluss {self._g.site.organisation}"),
+            record.entry is not None,
         )
 
     async def enrol(self, token: str, password: str, code: str, address: str = "") -> list[str]:
         """Set the password, prove the authenticator; returns the recovery codes, shown this once.
 
+        Whoever is of the directory has their password there, and none here.
+
         Raises `InvalidInput` naming `password` or `code`, `NotFound`, `TooManyTries`.
         """
         record = await self._enrolling(token, address, ENROL_LINK)
-        check_strength(password, [*record.organiser.name.split(), *record.organiser.email.split("@")])
+        if record.entry is None:
+            check_strength(password, [*record.organiser.name.split(), *record.organiser.email.split("@")])
         now = self._g.clock()
         if (step := totp.matching_step(record.totp_secret, _digits(code), now)) is None:
             raise InvalidInput("code", "That code is not right. Check that the phone's clock is, and try the next one.")
-        stored = await self._passwords.hash(password)
+        stored = await self._passwords.hash(password) if record.entry is None else None
         codes = [_recovery_code() for _ in range(RECOVERY_CODES)]
 
         def work(tx: Transaction) -> None:
@@ -173,7 +183,8 @@ class Organisers:
     async def password(self, session: str, email: str, password: str, address: str, browser: str = "") -> None:
         """The first factor. `browser` is what `second_factor` gave this browser the last time.
 
-        Raises `NotVerified` or `TooManyTries`; neither says whether there is such an organiser.
+        Where there is a directory, it is asked about everybody who has no password here. Raises `NotVerified` or
+        `TooManyTries`; neither says whether there is such an organiser. `NotEnrolled` says that the password is right.
         """
         now, email_hash = self._g.clock(), self._email_hash(email)
         known = self._known_browser(email_hash, browser)
@@ -192,19 +203,31 @@ class Organisers:
 
         record = await self._g.store.run(begin)
         right = await self._passwords.verify(record.password if record else None, password)
+        account: Account | DirectoryUnavailable | None = None
+        if self._directory.there and not right:
+            local = record is not None and record.password is not None
+            account = await self._directory.account("" if local else email, password, known=known is not None)
 
         def work(tx: Transaction) -> SlussError | None:
             # Again: others may have failed while this password was being hashed.
             if refusal := limits.refusal(tx, failures, now):
                 return self.not_signed_in(tx, now, refusal, record, address, factor="password")
-            if not right or record is None:
+            found = self._whose(tx, record if right else None, account, now)
+            if isinstance(found, SlussError):
                 limits.take(tx, failures, now)
-                wrong = NotVerified("wrong password or no such organiser")
-                return self.not_signed_in(tx, now, wrong, record, address, factor="password")
-            tx.sessions.put(self._g.session_hash(session), record.organiser.id, complete=False, now=now)
+                why = "no answer of the directory" if isinstance(found, DirectoryUnavailable) else str(found)
+                return self.not_signed_in(tx, now, found, record, address, factor="password", reason=why)
+            if found.enrolled_at is None:
+                self._directory.send_enrolment(tx, found, now)
+                needed = NotEnrolled("no second factor yet")
+                return self.not_signed_in(tx, now, needed, found, address, factor="password", reason=str(needed))
+            tx.sessions.put(self._g.session_hash(session), found.organiser.id, complete=False, now=now)
             return None
 
-        await self._g.store.run(work)
+        try:
+            await self._g.store.run(work)
+        finally:
+            self._g.wake_outbox()
 
     async def second_factor(self, session: str, code: str, address: str, browser: str = "") -> SignedIn:
         """The second factor: an authenticator or recovery code. Returns what goes into new cookies.
@@ -252,6 +275,20 @@ class Organisers:
             method=method,
             origin=self._g.origin(address),
         )
+
+    async def sign_in_confirmed(
+        self, record: OrganiserRecord, old: str, new: str, method: Method, address: str
+    ) -> None:
+        """`begin_session` of one who is of the directory, if that still has them. Raises `NotVerified`."""
+        try:
+            await self._directory.confirm(record)
+        except NotVerified as gone:
+            now, refusal = self._g.clock(), gone
+            await self._g.store.run(
+                lambda tx: self.not_signed_in(tx, now, refusal, record, address, factor=method, reason=str(refusal))
+            )
+        now = self._g.clock()
+        await self._g.store.run(lambda tx: self.begin_session(tx, record, old, new, now, method, address))
 
     def signed_in_as(self, record: OrganiserRecord, session: str) -> SignedIn:
         """What the browser is given, after `begin_session` was committed."""
@@ -347,13 +384,32 @@ class Organisers:
         if record is None:
             made = self._new_of_account(tx, account, account_hash, now) if account.roles else None
             return made or NotVerified("no organiser's account")
-        if account.roles is not None and ("auditor" if record.organiser.auditor else "organiser") not in account.roles:
+        if account.roles is not None and not may_be(record.organiser, account.roles):
             return NotVerified("its groups do not make it what it was")
         if record.account_hash is None:
             tx.organisers.bind_account(record.organiser.id, account_hash)
             who = audit.organiser(record.organiser.id)
             self._g.audit.record(tx, now, Action.ACCOUNT_BOUND, actor=who, subject=who)
         return record
+
+    def _whose(
+        self, tx: Transaction, local: OrganiserRecord | None, account: Account | SlussError | None, now: datetime
+    ) -> OrganiserRecord | SlussError:
+        """Whose password it is: of one whose own here is right, or as the directory says."""
+        if isinstance(account, Account):
+            return self._of_directory(tx, account, now)
+        return account or local or NotVerified("wrong password or no such organiser")
+
+    def _of_directory(self, tx: Transaction, account: Account, now: datetime) -> OrganiserRecord | NotVerified:
+        """Whose entry it is, or why it is nobody's. Who has a password here is not of the directory."""
+        local = tx.organisers.by_email(self._email_hash(account.email))
+        if local is not None and local.password is not None:
+            return NotVerified("an organiser with a password here")
+        found = self._of_account(tx, account, now)
+        if isinstance(found, OrganiserRecord):
+            tx.organisers.saw_entry(found.organiser.id, account.subject, now)
+            return tx.organisers.by_id(found.organiser.id)
+        return found
 
     def _new_of_account(
         self, tx: Transaction, account: Account, account_hash: str, now: datetime
@@ -367,7 +423,7 @@ class Organisers:
         tx.organisers.add(organiser, self._email_hash(email), totp.new_secret(), now)
         tx.organisers.bind_account(organiser.id, account_hash)
         who, role = audit.organiser(organiser.id), "auditor" if auditor else "organiser"
-        self._g.audit.record(tx, now, Action.ORGANISER_ADDED, actor=SYSTEM, subject=who, role=role, by="sign_in")
+        self._g.audit.record(tx, now, Action.ORGANISER_ADDED, actor=SYSTEM, subject=who, role=role, by=account.method)
         return tx.organisers.by_id(organiser.id)
 
     def prove(

@@ -148,10 +148,14 @@ class Passkeys:
             if record is None:
                 refusal = passkey if isinstance(passkey, SlussError) else NotVerified("passkey: of no organiser")
                 return self._organisers.not_signed_in(tx, now, refusal, None, address, factor="passkey")
-            self._organisers.begin_session(tx, record, key[1], new, now, Method.PASSKEY, address)
+            if record.entry is None:
+                self._organisers.begin_session(tx, record, key[1], new, now, Method.PASSKEY, address)
             return record
 
-        return self._organisers.signed_in_as(await self._g.store.run(work), new)
+        record = await self._g.store.run(work)
+        if record.entry is not None:
+            await self._organisers.sign_in_confirmed(record, key[1], new, Method.PASSKEY, address)
+        return self._organisers.signed_in_as(record, new)
 
     async def account(self, session: str) -> Account:
         """The passkeys of who is signed in. Raises `SignInRequired`."""

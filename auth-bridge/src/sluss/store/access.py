@@ -30,7 +30,11 @@ class OrganiserRecord:
     totp_step: int
     enrolled_at: datetime | None
     account_hash: str | None = None
-    """The account at the identity provider that is theirs."""
+    """The account at the identity provider, or the entry in the directory, that is theirs."""
+    entry: str | None = None
+    """Which entry in the directory, if they are of it."""
+    entry_seen_at: datetime | None = None
+    """When it last said that they may be what they are."""
 
 
 class OrganiserRepository:
@@ -71,6 +75,23 @@ class OrganiserRepository:
         """From now on this account is theirs."""
         self._c.execute(update(organisers).where(organisers.c.id == organiser_id).values(account_hash=account_hash))
 
+    def saw_entry(self, organiser_id: str, entry: str, now: datetime) -> None:
+        """They are of the directory, which says now that they may be what they are."""
+        sealed = self._sealer.seal(entry, "organisers.entry", organiser_id)
+        self._c.execute(
+            update(organisers).where(organisers.c.id == organiser_id).values(entry=sealed, entry_seen_at=seconds(now))
+        )
+
+    def of_directory_signed_in(self) -> list[OrganiserRecord]:
+        """Those of the directory who have a session."""
+        signed_in = select(sessions.c.organiser_id)
+        found = select(organisers).where(organisers.c.entry.is_not(None), organisers.c.id.in_(signed_in))
+        return [self._record(row) for row in self._c.execute(found)]
+
+    def forget_password(self, organiser_id: str) -> None:
+        """They have none here from now on."""
+        self._c.execute(update(organisers).where(organisers.c.id == organiser_id).values(password=None))
+
     def by_id(self, organiser_id: str) -> OrganiserRecord:
         """The organiser; the id comes from another row, so it exists."""
         return self._record(self._c.execute(select(organisers).where(organisers.c.id == organiser_id)).one())
@@ -103,7 +124,7 @@ class OrganiserRepository:
         ).one_or_none()
         return self._record(row) if row else None
 
-    def enrol(self, organiser_id: str, password: str, code_hashes: Iterable[str], now: datetime) -> None:
+    def enrol(self, organiser_id: str, password: str | None, code_hashes: Iterable[str], now: datetime) -> None:
         """Set the password and recovery codes and use up every enrolment link of this organiser."""
         self._c.execute(
             update(organisers)
@@ -161,6 +182,8 @@ class OrganiserRepository:
             r["totp_step"],
             instant_or_none(r["enrolled_at"]),
             r["account_hash"],
+            self._sealer.open(r["entry"], "organisers.entry", r["id"]) if r["entry"] else None,
+            instant_or_none(r["entry_seen_at"]),
         )
 
 

@@ -17,7 +17,7 @@ from sqlalchemy import (
     Table,
 )
 
-REVISION = "0008"
+REVISION = "0009"
 """The migration this code is written for."""
 
 metadata = MetaData(
@@ -44,7 +44,9 @@ organisers = Table(
     Column("auditor", Boolean, nullable=False, server_default="0"),
     Column(
         "account_hash", String, index=True, unique=True
-    ),  # keyed hash of issuer and subject at the identity provider
+    ),  # keyed hash of issuer and subject at the identity provider, or of the entry in the directory
+    Column("entry", LargeBinary),  # which entry in the directory, if they are of it
+    Column("entry_seen_at", Integer),  # when it last said that they may be what they are
 )
 
 enrolments = Table(

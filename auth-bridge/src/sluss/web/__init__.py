@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from sluss.web import auditor, bankid, language, organiser, pages, participant, passkeys, room, security, sign_in
+from sluss.web import (
+    auditor,
+    bankid,
+    directory,
+    language,
+    organiser,
+    pages,
+    participant,
+    passkeys,
+    room,
+    security,
+    sign_in,
+)
 from sluss.web import keys as keys_pages
 from sluss.web.context import CLOCK, KEYS, SERVICES, SETTINGS, PublicKeys
 from sluss.web.health import make_internal
@@ -77,6 +89,10 @@ def routes() -> list[web.AbstractRouteDef]:
         web.get(f"{link}/join/bankid/qr", bankid.qr, name="join_bankid_qr"),
         web.post(f"{link}/join/bankid/collect", bankid.collect, name="join_bankid_collect"),
         web.post(f"{link}/join/bankid/cancel", bankid.cancel, name="join_bankid_cancel"),
+        web.get(f"{link}/ldap", directory.form, name="ldap"),
+        web.post(f"{link}/ldap", directory.verify, name="ldap"),
+        web.get(f"{link}/join/ldap", directory.form, name="join_ldap"),
+        web.post(f"{link}/join/ldap", directory.verify, name="join_ldap"),
         web.get("/bankid/{nonce}", bankid.returned, name="bankid_returned"),
         web.get(f"{link}/room", room.participant_room, name="room"),
         web.post(f"{link}/ticket", room.participant_ticket, name="ticket"),

@@ -12,7 +12,9 @@ from aiohttp import web
 
 from sluss.domain import drafts
 from sluss.domain.errors import (
+    DirectoryUnavailable,
     InvalidInput,
+    NotEnrolled,
     NotVerified,
     SignInRequired,
     SlussError,
@@ -21,6 +23,7 @@ from sluss.domain.errors import (
 from sluss.domain.gate import Role
 from sluss.domain.limits import LockKind
 from sluss.domain.meetings import InvitationState, MeetingView
+from sluss.web import directory
 from sluss.web.context import ADDRESS, CLOCK, ORGANISER, SERVICES, SESSION, SETTINGS, wants_json
 from sluss.web.pages import N_, plain_code, read_form, render
 from sluss.web.sessions import give_session, known_browser, remember_browser
@@ -31,6 +34,7 @@ LOCK_TEXTS = {
     LockKind.NUMBER: N_("Too many codes have gone to this phone."),
     LockKind.MEETING: N_("This meeting has used up its codes by SMS. No more are sent for now."),
     LockKind.BANKID: N_("BankID was started too many times with this link."),
+    LockKind.PASSWORDS: N_("Too many passwords were typed with this link."),
     LockKind.DAY: N_("The organisation has used up its SMS of 24 hours. No codes are sent to anybody for now."),
 }
 PARTICIPANT_FIELDS = ("name", "email", "mobile", "label", "personal_number")
@@ -85,10 +89,13 @@ async def sign_in(request: web.Request) -> web.StreamResponse:
         await request.app[SERVICES].organisers.password(
             request[SESSION], email, password, request[ADDRESS], known_browser(request)
         )
-    except NotVerified:
-        problem = NotVerified(public=N_("E-mail and password did not match."))
+    except NotVerified as error:
+        said = N_("E-mail and password did not match.")
+        if request.app[SERVICES].directory.there:  # the same sentence for everybody, whatever was wrong
+            said = directory.WRONG
+        problem = error if isinstance(error, NotEnrolled) else NotVerified(public=said)
         return render(request, "sign_in.html", problem=problem, email=email)
-    except TooManyTries as error:
+    except (TooManyTries, DirectoryUnavailable) as error:
         return render(request, "sign_in.html", problem=error, email=email)
     raise web.HTTPSeeOther("/sign-in/code")
 
@@ -155,6 +162,9 @@ async def new_meeting(request: web.Request) -> web.StreamResponse:
     form = await read_form(request)
     columns = (form.getall(f"participant_{name}", []) for name in PARTICIPANT_FIELDS)
     people = [row for row in zip_longest(*columns, fillvalue="") if any(row)]
+    if (looked_up := await directory.look_up(request, form)) is not None:
+        people += [(*looked_up.chosen, "", "")] if looked_up.chosen else []
+        return _new_meeting_page(request, form, people, looked_up.problem, looked_up)
     try:
         settings, now = request.app[SETTINGS], request.app[CLOCK]()
         draft = drafts.parse_meeting(
@@ -171,6 +181,7 @@ def _new_meeting_page(
     typed: Mapping[str, str],
     people: list[tuple[str, ...]],
     problem: SlussError | None = None,
+    looked_up: directory.LookedUp = directory.NOBODY,
 ) -> web.StreamResponse:
     rows = people + [("",) * len(PARTICIPANT_FIELDS)] * (EMPTY_ROWS - len(people))
     return render(
@@ -179,6 +190,7 @@ def _new_meeting_page(
         problem=problem,
         typed=typed,
         rows=rows,
+        looked_up=looked_up,
         bankid=request.app[SERVICES].bankid is not None,
         classes=request.app[SERVICES].meetings.classes(),
         zones=time_zones(),
@@ -191,7 +203,10 @@ async def meeting(request: web.Request) -> web.StreamResponse:
 
 
 async def _meeting_page(
-    request: web.Request, problem: SlussError | None = None, typed: Mapping[str, str] | None = None
+    request: web.Request,
+    problem: SlussError | None = None,
+    typed: Mapping[str, str] | None = None,
+    looked_up: directory.LookedUp = directory.NOBODY,
 ) -> web.StreamResponse:
     view = await request.app[SERVICES].meetings.view(request[ORGANISER], request.match_info["meeting"])
     return render(
@@ -200,6 +215,7 @@ async def _meeting_page(
         problem=problem,
         typed=typed or {},
         view=view,
+        looked_up=looked_up,
         return_to=f"/meetings/{view.meeting.id}",
         bankid=request.app[SERVICES].bankid is not None,
         sensitivity=request.app[SERVICES].meetings.class_of(view.meeting),
@@ -225,6 +241,9 @@ async def invite(request: web.Request) -> web.StreamResponse:
     """POST /meetings/<id>/participants: invite one more person."""
     form = await read_form(request)
     meeting_id = request.match_info["meeting"]
+    if (looked_up := await directory.look_up(request, form)) is not None:
+        chosen = dict(zip(PARTICIPANT_FIELDS, looked_up.chosen or (), strict=False))
+        return await _meeting_page(request, looked_up.problem, {**form, **chosen}, looked_up)
     try:
         typed, settings = (form.get(name, "") for name in PARTICIPANT_FIELDS), request.app[SETTINGS]
         region, prefixes, today = settings.default_region, settings.sms_prefixes, request.app[CLOCK]().date()

@@ -41,6 +41,7 @@ METHOD_TEXTS = {
     Method.SIGN_IN: N_("the organisation's own sign-in"),
     Method.SIGN_IN_HIGH: N_("the organisation's own sign-in, at a high level"),
     Method.SMARTCARD: N_("smart card"),
+    Method.LDAP: N_("personal link and the organisation's password"),
 }
 ORGANISERS_TOTP = N_("password and authenticator")
 LEVEL_TEXTS = {
@@ -150,6 +151,7 @@ def render(
         "organisation": settings.organisation,
         "organiser": request.get(ORGANISER),
         "provider": request.app[SERVICES].sign_ins.there,
+        "directory": request.app[SERVICES].directory.there,
         "return_to": request.rel_url.raw_path,
         "problem": words.problem(problem) if problem else None,
         "problem_field": getattr(problem, "field", None),

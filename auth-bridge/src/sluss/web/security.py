@@ -76,6 +76,8 @@ PUBLIC = frozenset(
         "join_bankid_collect",
         "join_bankid_cancel",
         "bankid_returned",
+        "ldap",
+        "join_ldap",
         "room",
         "ticket",
         "here",
