@@ -22,6 +22,7 @@ PUBLIC_ROUTES = {
     "bankid", "bankid_qr", "bankid_collect", "bankid_cancel", "join_bankid", "join_bankid_qr", "join_bankid_collect",
     "join_bankid_cancel", "bankid_returned",
     "organiser_sign_in", "sign_in_back", "provider_logout", "view_sign_in", "join_sign_in",
+    "view_card", "join_card", "card_back",
 }  # fmt: skip
 
 

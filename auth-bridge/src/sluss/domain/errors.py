@@ -66,6 +66,15 @@ class SignInUnavailable(SlussError):
     public = "The organisation's sign-in is not answering. Try again in a while, or choose another way."
 
 
+class CardRefused(NotVerified):
+    """The card did not prove what was asked. `detail`, for log and audit, says what was wrong with it."""
+
+    public = (
+        "No card that counts here was shown. Put your card into the reader, close the browser and open it again, "
+        "then start again."
+    )
+
+
 class TooManyTries(SlussError):
     """A lock is on; it opens by itself after `retry_after` seconds."""
 

@@ -123,6 +123,11 @@ PROVIDER_ADDRESS = Limit("provider-address", 1000, timedelta(seconds=100))
 PROVIDER_ALL = Limit("provider-all", 2000, timedelta(seconds=100))
 LOGOUT_ADDRESS = Limit("logout-address", 30, 10 * _MINUTE)
 
+# Setting out to show a card. Each is a row for minutes; it cannot be guessed.
+CARD_BROWSER = Limit("card-browser", 20, 10 * _MINUTE)
+CARD_ADDRESS = Limit("card-address", 1000, timedelta(seconds=100))
+CARD_ALL = Limit("card-all", 2000, timedelta(seconds=100))
+
 ENROL_LINK = Limit("enrol-link", 10, 10 * _MINUTE)  # every try with an enrolment link: each hashes a password
 WRONG_ENROL_ADDRESS = Limit("wrong-enrol-address", 30, 30 * _MINUTE)  # enrolment links that are none
 
