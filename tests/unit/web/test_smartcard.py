@@ -306,6 +306,7 @@ async def test_five_minutes_after_the_button_it_is_too_late(portal, colleague, l
     handle = await set_out(colleague, f"{link}/card")
     portal.world.clock.forward(seconds=before)
     back = await show(colleague, handle, colleague.card)
+    assert (back == "/card/-") == (before > 300)
     portal.world.clock.forward(seconds=between)
     page = await colleague.get(back)
     assert (page.status, BUDGET in page.text) == (403, False)
