@@ -75,6 +75,12 @@ class CardRefused(NotVerified):
     )
 
 
+class CardTooLate(CardRefused):
+    """Nobody set out for this card here and now: another browser did, it was used, or it is too long ago."""
+
+    public = "It took more than five minutes, or you began in another browser. Start again."
+
+
 class TooManyTries(SlussError):
     """A lock is on; it opens by itself after `retry_after` seconds."""
 

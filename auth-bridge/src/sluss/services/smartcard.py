@@ -13,7 +13,7 @@ import structlog
 
 from sluss.domain.assurance import Method, Purpose
 from sluss.domain.audit import NOBODY, Action, Outcome
-from sluss.domain.errors import CardRefused, NotVerified, SlussError, TooManyTries
+from sluss.domain.errors import CardRefused, CardTooLate, NotVerified, SlussError, TooManyTries
 from sluss.domain.freshness import is_fresh
 from sluss.domain.limits import CARD_ADDRESS, CARD_ALL, CARD_BROWSER
 from sluss.domain.meetings import Invitation
@@ -97,7 +97,7 @@ class SmartCards:
     async def show(self, handle: str, verdict: str, certificate: str, address: str) -> str:
         """Somebody shows a card for a handle: nginx's verdict, and the certificate in PEM. A code to come back with.
 
-        A card that does not count has one too: the browser that set out is told. Raises `CardRefused` for no handle.
+        A card that does not count has one too: the browser that set out is told. Raises `CardTooLate` for no handle.
         """
         now, code, whose, refused = self._g.clock(), new_link(), None, ""
         try:
@@ -105,7 +105,7 @@ class SmartCards:
         except CardRefused as error:
             refused = str(error)
 
-        def work(tx: Transaction) -> CardRefused | None:
+        def work(tx: Transaction) -> CardTooLate | None:
             taken = tx.sign_ins.take_from_any(self._handle_hash(handle))
             if taken is None or not is_fresh(taken[2], now, LIFETIME):
                 return self._refusal(tx, taken and taken[1], "no such handle, or used, or too old", address, now)
@@ -121,10 +121,10 @@ class SmartCards:
         return code
 
     async def back(self, session: str, code: str, address: str) -> Back:
-        """The browser is back. Raises `CardRefused` unless it is the one that set out, and has a code that is good."""
+        """The browser is back. Raises `CardTooLate` unless it is the one that set out, and has a code that is good."""
         now, session_hash = self._g.clock(), self._g.session_hash(session)
 
-        def work(tx: Transaction) -> Errand | CardRefused:
+        def work(tx: Transaction) -> Errand | CardTooLate:
             taken = tx.sign_ins.take_from_any(self._code_hash(code))
             if taken is None or not is_fresh(taken[2], now, LIFETIME):
                 return self._refusal(tx, taken and taken[1], "no such code, or used, or too old", address, now)
@@ -154,7 +154,7 @@ class SmartCards:
 
         await self._verifications.verify(asked, prove)
 
-    def _refusal(self, tx: Transaction, errand: str | None, reason: str, address: str, now: datetime) -> CardRefused:
+    def _refusal(self, tx: Transaction, errand: str | None, reason: str, address: str, now: datetime) -> CardTooLate:
         """Put it on record, of the invitation if there is any."""
         origin, set_out = self._g.origin(address), Errand.read(errand) if errand else None
         whose = tx.invitations.id_of(self._g.link_hash(set_out.link)) if set_out else None
@@ -171,7 +171,7 @@ class SmartCards:
             reason=reason,
         )
         _log.info("card_refused", reason=reason, origin=origin)
-        return CardRefused(reason)
+        return CardTooLate(reason)
 
     def _handle_hash(self, handle: str) -> str:
         return self._g.hasher.digest("card handle", handle)

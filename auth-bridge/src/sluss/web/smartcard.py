@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote
 from aiohttp import web
 
 from sluss.domain.assurance import Purpose
-from sluss.domain.errors import CardRefused, NotFound, NotVerified, SlussError, TooManyTries
+from sluss.domain.errors import CardRefused, CardTooLate, NotFound, NotVerified, SlussError, TooManyTries
 from sluss.services.smartcard import SmartCards
 from sluss.web.context import ADDRESS, SERVICES, SESSION, SETTINGS
 from sluss.web.pages import N_, render
@@ -53,7 +53,7 @@ async def shown(request: web.Request) -> web.StreamResponse:
     """GET /card/<handle>, on the name that asks for cards: note what nginx says of one, and lead back to the portal."""
     verdict, certificate = request.headers.get(VERDICT, ""), unquote(request.headers.get(CERTIFICATE, ""))
     handle, code = request.match_info["handle"], NOWHERE
-    with contextlib.suppress(CardRefused):  # on record; the portal has the words
+    with contextlib.suppress(CardTooLate):  # on record; the portal has the words
         code = await _cards(request).show(handle, verdict, certificate, request[ADDRESS])
     raise web.HTTPSeeOther(f"{request.app[SETTINGS].portal_origin}/card/{code}")
 
@@ -62,7 +62,7 @@ async def back(request: web.Request) -> web.StreamResponse:
     """GET /card/<code>: the browser is back from there. No link stands in it."""
     try:
         done = await _cards(request).back(request[SESSION], request.match_info["code"], request[ADDRESS])
-    except CardRefused as error:
+    except CardTooLate as error:
         return render(request, "card_back.html", problem=error, back="", start="", return_to="/sign-in")
     base, joining = _link_path(done.errand.link), done.errand.purpose is Purpose.JOIN
     if done.problem is not None:
