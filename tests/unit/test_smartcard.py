@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from click.testing import CliRunner
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -13,6 +14,7 @@ from tests.unit import settings
 from tests.unit.certificates import ON_A_CARD, SIGNS, UPN, Authority, account
 
 from sluss.app import running
+from sluss.cli import main
 from sluss.config import load_credentials, load_settings
 from sluss.domain.assurance import AssuranceLevel, Identity, Method, worth
 from sluss.domain.errors import CardRefused, ConfigError
@@ -217,10 +219,14 @@ def test_authorities_that_issue_to_cards_alone_need_no_policy(tmp_path, authorit
 
 @pytest.mark.parametrize(("content", "said"), [(None, "cannot be read"), ("nothing", "no certificates in it")])
 async def test_bridge_does_not_start_without_authorities(tmp_path, authority, content, said):
-    found = load_settings(settings.written(tmp_path, chosen(tmp_path, authority)))
+    path = settings.written(tmp_path, chosen(tmp_path, authority))
+    found = load_settings(path)
+    check = ["--config", str(path), "check", "--without-credentials"]
+    assert CliRunner().invoke(main, check).output == "ok\n"
     authority.file.unlink()
     if content:
         authority.file.write_text(content)
+    assert said in CliRunner().invoke(main, check).output
     (tmp_path / "state").mkdir()
     with pytest.raises(ConfigError, match=said):
         async with started(tmp_path, found, CollectorRegistry()):

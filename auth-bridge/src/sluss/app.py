@@ -34,7 +34,7 @@ from sluss.domain.policy import Policy
 from sluss.factors.bankid import URLS, BankId, mutual_tls
 from sluss.factors.passwords import Passwords
 from sluss.factors.sign_in import Asker, Provider, ProviderSettings
-from sluss.factors.smartcard import CardRules, authorities, crl_ends
+from sluss.factors.smartcard import CardRules, check_authorities, crl_ends
 from sluss.gate import Gate
 from sluss.keyring.secrets import Hasher, audit_key, field_key, form_key
 from sluss.keyring.tickets import TicketKeys
@@ -347,12 +347,7 @@ def _cards(settings: Settings) -> CardRules | None:
     """Which certificates count. Raises `ConfigError`."""
     if (chosen := settings.smartcard) is None:
         return None
-    try:
-        authorities(chosen.authorities)
-    except OSError as error:
-        raise ConfigError(f"{chosen.authorities}: cannot be read: {error.strerror}") from None
-    except ValueError:
-        raise ConfigError(f"{chosen.authorities}: no certificates in it") from None
+    check_authorities(chosen.authorities)
     return CardRules(chosen.authorities, frozenset(chosen.policies), chosen.address == "upn")
 
 

@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from sluss.domain.errors import CardRefused
+from sluss.domain.errors import CardRefused, ConfigError
 
 VERIFIED = "SUCCESS"
 """What nginx says of a certificate that it accepts (`$ssl_client_verify`)."""
@@ -54,6 +54,16 @@ class Holder:
 def authorities(path: Path) -> list[x509.Certificate]:
     """Those in a file. Raises `OSError`, and `ValueError` if there is none."""
     return x509.load_pem_x509_certificates(path.read_bytes())
+
+
+def check_authorities(path: Path) -> None:
+    """Raise `ConfigError` if there are none in a file."""
+    try:
+        authorities(path)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise ConfigError(f"{path}: no certificates in it") from None
 
 
 def crl_ends(path: Path) -> datetime:
