@@ -318,7 +318,7 @@ def test_header_that_a_visitor_sends_is_believed_nowhere(cards, anna, link):
 
 
 @pytest.mark.parametrize("with_card", [True, False])
-@pytest.mark.parametrize("path", ["/", "/i/x", "/sign-in", "/static/sluss.css", "/card/../i/x", "/unavailable.html"])
+@pytest.mark.parametrize("path", ["/", "/i/x", "/sign-in", "/static/sluss.css", "/card/../i/x"])
 def test_name_that_asks_for_cards_leads_nowhere_but_to_the_portal(cards, path, with_card):
     answer = ask(cards.host, trusting(cards.host, cards.issue() if with_card else None), path)
     assert (answer.status, answer.location) == (302, f"https://{PORTAL}/")
