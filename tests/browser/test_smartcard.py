@@ -226,7 +226,7 @@ def test_certificate_that_does_not_count_opens_nothing_and_is_on_record(cards, a
 
 def test_other_persons_card_opens_nothing_and_is_on_record(cards, anna, link):
     shows(cards, anna, link, cards.issue(BO))
-    expect(anna.get_by_role("alert")).to_contain_text("This card does not open it.")
+    expect(anna.get_by_role("alert")).to_contain_text("This card does not open this link.")
     assert reason(cards.host) == "card of another person"
 
 
@@ -314,7 +314,7 @@ def test_header_that_a_visitor_sends_is_believed_nowhere(cards, anna, link):
             assert reason(cards.host) == "nginx: NONE"
     theirs = trusting(cards.host, cards.issue(BO))
     anna.goto(ask(cards.host, theirs, set_out(anna, link), **forged).location)
-    expect(anna.get_by_role("alert")).to_contain_text("This card does not open it.")
+    expect(anna.get_by_role("alert")).to_contain_text("This card does not open this link.")
 
 
 @pytest.mark.parametrize("with_card", [True, False])
@@ -378,7 +378,7 @@ def test_card_opens_the_invitation_and_the_meeting_in_both_languages(cards, link
         page = come(browser, "sv-SE")
         page.goto(link)
         use_card(page, *words["sv-SE"])
-        expect(page.get_by_role("alert")).to_contain_text("Det här kortet öppnar den inte.")
+        expect(page.get_by_role("alert")).to_contain_text("Det här kortet öppnar inte länken.")
         picture(page, "14-another-card")
         assert "Fission" not in page.content()
     logged = cards.host.run("journalctl -u sluss-bridge -u nginx -o cat; cat /var/log/nginx/*.log").stdout

@@ -24,7 +24,7 @@ from sluss.web.context import SETTINGS
 CARDS = "https://card.sluss.test"
 NONE_THAT_COUNTS = "No card that counts here was shown."
 TOO_LATE = "It took more than five minutes, or you began in another browser."
-NOT_THEIRS = "This card does not open it."
+NOT_THEIRS = "This card does not open this link."
 BUDGET = "Closing the Gävle plant"
 
 
@@ -133,7 +133,7 @@ async def test_pages_speak_swedish_to_whoever_reads_it(portal, colleague, link, 
     assert "Sätt kortet i läsaren." in browser.page.text
     page = await browser.get(await show(browser, handle, verdict="NONE"))
     assert "Inget kort som gäller här visades." in page.text
-    assert "Det här kortet öppnar den inte." in (await see(browser, link, card("Bo", BENGT.email))).text
+    assert "Det här kortet öppnar inte länken." in (await see(browser, link, card("Bo", BENGT.email))).text
 
 
 async def test_new_card_of_the_same_person_enters_where_the_old_one_saw(colleague, link, card):

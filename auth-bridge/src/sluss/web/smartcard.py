@@ -16,7 +16,7 @@ from sluss.web.pages import N_, render
 
 VERDICT, CERTIFICATE = "X-Card-Verdict", "X-Card-Certificate"
 """What nginx says of the certificate, and the certificate itself, percent-encoded PEM."""
-NOT_THEIRS = N_("This card does not open it. If it was meant for you, ask whoever invited you.")
+NOT_THEIRS = N_("This card does not open this link. If it was meant for you, ask whoever invited you.")
 NOWHERE = "-"
 """Stands for the code where there is none: the portal says that it is none."""
 
