@@ -40,9 +40,9 @@ def playwright() -> Iterator[Playwright]:
 
 @contextmanager
 def chromium_that_trusts(
-    playwright: Playwright, ca_file: Path, home: Path, *flags: str, also: Sequence[Path] = ()
+    playwright: Playwright, ca_file: Path, home: Path, *flags: str, also: Sequence[Path] = (), card: Path | None = None
 ) -> Iterator[Browser]:
-    """Debian's Chromium, with one certificate authority, or some more, in its own trust store."""
+    """Debian's Chromium, with one certificate authority, or some more, in its trust store, and a card (PKCS #12)."""
     database = home / ".pki/nssdb"
     database.mkdir(parents=True)
     certutil = ["certutil", "-d", f"sql:{database}"]
@@ -50,6 +50,9 @@ def chromium_that_trusts(
     for number, authority in enumerate((ca_file, *also)):
         trust = ["-A", "-t", "C,,", "-n", f"sluss demo {number}", "-i", str(authority)]
         subprocess.run([*certutil, *trust], check=True, timeout=60)
+    if card:
+        put_in = ["pk12util", "-d", f"sql:{database}", "-i", str(card), "-W", "", "-K", ""]
+        subprocess.run(put_in, check=True, timeout=60, stdout=subprocess.DEVNULL)
     browser = playwright.chromium.launch(
         executable_path=shutil.which("chromium"), args=[*FLAGS, *flags], env={**os.environ, "HOME": str(home)}
     )

@@ -383,7 +383,7 @@ async def test_passkey_added_after_bankid_is_that_of_the_person_whose_number_was
         (Method.BANKID, ["internal", "confidential", "secret"]),
         (Method.SIGN_IN, ["internal", "confidential"]),
         (Method.SIGN_IN_HIGH, ["internal", "confidential", "secret"]),
-        (Method.SMARTCARD, ["internal"]),
+        (Method.SMARTCARD, ["internal", "confidential", "secret"]),
     ],
 )
 async def test_passkey_opens_only_what_the_proof_would_that_it_was_added_after(able, by, opens):

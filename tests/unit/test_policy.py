@@ -129,8 +129,8 @@ def test_shipped_policy_is_the_table_of_the_mission():
     sms, totp, passkey, bankid, sign_in, sign_in_high, smartcard, _ldap = Method
     accepted = {
         "internal": {sms, totp, passkey, bankid, sign_in, sign_in_high, smartcard},
-        "confidential": {totp, passkey, bankid, sign_in, sign_in_high},
-        "secret": {passkey, bankid, sign_in_high},
+        "confidential": {totp, passkey, bankid, sign_in, sign_in_high, smartcard},
+        "secret": {passkey, bankid, sign_in_high, smartcard},
     }
     minutes, hours = timedelta(minutes=1), timedelta(hours=1)
     for name, one in classes.items():
@@ -200,7 +200,8 @@ def test_check_names_the_classes_that_nobody_can_enter(sluss, tmp_path):
     first, *others = result.output.splitlines()
     assert re.fullmatch(r"ok .*/default-policy.yml", first)
     assert [line.partition(":")[0] for line in others] == ["confidential", "secret"]
-    assert others[1].endswith("nobody can enter with what is set up (passkey, sms): it takes bankid or sign_in_high")
+    takes = "it takes bankid or sign_in_high or smartcard"
+    assert others[1].endswith(f"nobody can enter with what is set up (passkey, sms): {takes}")
     assert sluss("policy", "check", str(written(tmp_path, edited()))).output.count("nobody can enter") == 3
     assert sluss("policy", "check").output.count("nobody can enter") == 3  # it is where it belongs now
 

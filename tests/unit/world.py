@@ -28,6 +28,7 @@ from sluss.domain.policy import Policy
 from sluss.factors import PARTICIPANT_METHODS
 from sluss.factors.bankid import BankId
 from sluss.factors.sign_in import Provider
+from sluss.factors.smartcard import CardRules
 from sluss.keyring.secrets import Hasher, audit_key, field_key
 from sluss.keyring.tickets import TicketKeys, create_first_key
 from sluss.policy_file import default_policy
@@ -252,6 +253,7 @@ async def build(
     bankid: tuple[BankId, Risk] | None = None,
     provider: Provider | None = None,
     ldap: "Ldap | None" = None,
+    cards: CardRules | None = None,
     clock: Clock | None = None,
 ) -> AsyncIterator[World]:
     """A new installation in `directory`. Not `durable`: quicker, for a test that pulls no plug."""
@@ -262,6 +264,7 @@ async def build(
     clock, mail, sms, door = clock or Clock(), Post(), Post(), RecordingDoor()
     methods |= provider.methods if provider else frozenset()
     methods |= {Method.LDAP} if ldap else frozenset()
+    methods |= frozenset({Method.SMARTCARD} if cards else ())
     store = Store(f"sqlite:///{database}", Sealer(field_key(MASTER)), audit_key(MASTER))
     if not durable:
         event.listen(store.engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
@@ -272,7 +275,9 @@ async def build(
     own = Policy(dict(policy.classes), policy.source)
     site = Site("Demo", f"https://{PORTAL}", PORTAL, MEET, "sv")
     ground = Ground(store, clock, Hasher(MASTER), site, worker.wake, SmsRules(("+46",), 2000), own, methods)
-    services = _services(ground, keys, lambda: door, gate=True, bankid=bankid, provider=provider, ldap=ldap, pace=0)
+    services = _services(
+        ground, keys, lambda: door, gate=True, bankid=bankid, provider=provider, ldap=ldap, pace=0, cards=cards
+    )
     housekeeping = Housekeeping(ground, services.admission, services.directory, clock.seconds)
     try:
         yield World(services, ground, housekeeping, store, worker, clock, mail, sms, door, keys, database)

@@ -35,6 +35,7 @@ from sluss.domain.policy import Policy
 from sluss.factors.bankid import URLS, BankId, mutual_tls
 from sluss.factors.passwords import Passwords
 from sluss.factors.sign_in import Asker, Provider, ProviderSettings
+from sluss.factors.smartcard import CardRules, check_authorities, crl_ends
 from sluss.gate import Gate
 from sluss.keyring.secrets import Hasher, audit_key, field_key, form_key
 from sluss.keyring.tickets import TicketKeys
@@ -54,11 +55,12 @@ from sluss.services.outside import Outside
 from sluss.services.participation import Participation
 from sluss.services.passkeys import Passkeys
 from sluss.services.sign_in import SignIns
+from sluss.services.smartcard import SmartCards
 from sluss.services.tickets import Tickets
 from sluss.services.verification import Verifications
 from sluss.store.database import Store, require_current_schema
 from sluss.store.sealing import Sealer
-from sluss.web import make_internal, make_portal
+from sluss.web import make_cards, make_internal, make_portal
 from sluss.web.settings import PortalSettings
 
 if TYPE_CHECKING:
@@ -90,8 +92,8 @@ class _NoDoor:
 class _Gauges(Collector):
     """Numbers that are read when they are asked for."""
 
-    def __init__(self, door: Callable[[], Door], certificate: Path | None) -> None:
-        self._door, self._certificate = door, certificate
+    def __init__(self, door: Callable[[], Door], certificate: Path | None, crl: Path | None) -> None:
+        self._door, self._certificate, self._crl = door, certificate, crl
 
     def collect(self) -> Iterator[Metric]:
         """What prometheus_client calls."""
@@ -101,6 +103,10 @@ class _Gauges(Collector):
                 certificate = x509.load_pem_x509_certificate(self._certificate.read_bytes())
                 until = certificate.not_valid_after_utc.timestamp()
                 yield GaugeMetricFamily("sluss_certificate_expires", "When visitors' TLS ends, in Unix seconds.", until)
+        if self._crl:
+            with contextlib.suppress(OSError, ValueError):  # the same
+                until = crl_ends(self._crl).timestamp()
+                yield GaugeMetricFamily("sluss_crl_expires", "When cards stop to count, in Unix seconds.", until)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +177,7 @@ async def running(
             bankid=_bankid(settings, credentials, client),
             provider=_provider(settings, credentials, HttpsAsker(client)),
             ldap=ldap,
+            cards=_cards(settings),
         )
         if services.bankid:
             stack.push_async_callback(services.bankid.stop)
@@ -187,10 +194,14 @@ async def running(
         stack.push_async_callback(housekeeping.stop)
 
         ProcessCollector(registry=registry)
-        registry.register(_Gauges(door, settings.certificate))
-        portal = make_portal(services, _portal_settings(settings, master), keys, clock)
+        cards = settings.smartcard
+        registry.register(_Gauges(door, settings.certificate, cards.crl if cards else None))
+        seen_by_pages = _portal_settings(settings, master)
+        portal = make_portal(services, seen_by_pages, keys, clock)
         portal_port = await _listen(stack, portal, settings.listen.portal)
         internal_port = await _listen(stack, make_internal(services.health, registry), settings.listen.internal)
+        if cards:
+            await _listen_to_nginx(stack, make_cards(services, seen_by_pages), cards.socket)
         yield Bridge(services, store, outbox, gate, portal_port, internal_port)
 
 
@@ -260,6 +271,7 @@ def _services(
     provider: Provider | None = None,
     ldap: "Ldap | None" = None,
     pace: float = PACE,
+    cards: CardRules | None = None,
 ) -> Services:
     verifications = Verifications(ground)
     directory = Directory(ground, ldap, verifications, pace)
@@ -280,6 +292,7 @@ def _services(
         audit=AuditLog(ground),
         health=Health(ground, door if gate else None),
         bankid=BankIdOrders(ground, verifications, participation, *bankid) if bankid else None,
+        cards=SmartCards(ground, verifications, cards) if cards else None,
     )
 
 
@@ -368,6 +381,14 @@ def _bankid(settings: Settings, credentials: Credentials, client: aiohttp.Client
     return BankId(client, chosen.url or URLS[chosen.environment], tls), chosen.accepted_risk
 
 
+def _cards(settings: Settings) -> CardRules | None:
+    """Which certificates count. Raises `ConfigError`."""
+    if (chosen := settings.smartcard) is None:
+        return None
+    check_authorities(chosen.authorities)
+    return CardRules(chosen.authorities, frozenset(chosen.policies), chosen.address == "upn")
+
+
 def _portal_settings(settings: Settings, master: bytes) -> PortalSettings:
     return PortalSettings(
         organisation=settings.organisation,
@@ -380,13 +401,29 @@ def _portal_settings(settings: Settings, master: bytes) -> PortalSettings:
         default_region=settings.default_region,
         sms_prefixes=settings.sms_rules.prefixes,
         csrf_key=form_key(master),
+        card_origin=settings.smartcard.origin if settings.smartcard else "",
     )
 
 
-async def _listen(stack: AsyncExitStack, app: web.Application, endpoint: str) -> int:
+async def _runner(stack: AsyncExitStack, app: web.Application) -> web.AppRunner:
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS, handle_signals=False)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
+    return runner
+
+
+async def _listen_to_nginx(stack: AsyncExitStack, app: web.Application, path: Path) -> None:
+    """On a socket in a directory that nginx can enter and nobody else."""
+    runner = await _runner(stack, app)
+    try:
+        await web.UnixSite(runner, path).start()
+        os.chmod(path, 0o666)  # noqa: PTH101, S103 - the directory says who may
+    except OSError as error:
+        raise ConfigError(f"smartcard.socket: {path}: {error.strerror}") from None
+
+
+async def _listen(stack: AsyncExitStack, app: web.Application, endpoint: str) -> int:
+    runner = await _runner(stack, app)
     host, _, port = endpoint.rpartition(":")
     try:
         await web.TCPSite(runner, host.strip("[]"), int(port)).start()

@@ -91,6 +91,10 @@ def check(path: Path, without_credentials: bool) -> None:
 
     settings = load_settings(path)
     _policy()
+    if settings.smartcard:
+        from sluss.factors.smartcard import check_authorities  # noqa: PLC0415
+
+        check_authorities(settings.smartcard.authorities)
     if not without_credentials:
         credentials = load_credentials(settings)
         TicketKeys(credentials.ticket_keys)

@@ -270,6 +270,42 @@ class LdapSettings(Section, frozen=True, kw_only=True):
     auditors: Word | None = None
 
 
+class Oid(str):
+    """An object identifier in dotted numbers. Raises `ValueError` for anything else."""
+
+    __slots__ = ()
+
+    def __new__(cls, value: str) -> Self:
+        """Check."""
+        parts = value.split(".")
+        if len(parts) < 2 or not all(part.isascii() and part.isdecimal() for part in parts):
+            raise ValueError("must be dotted numbers such as 1.2.752.74.4.1")
+        return super().__new__(cls, value)
+
+
+class SmartcardSettings(Section, frozen=True, kw_only=True):
+    """Certificates on cards, from the organisation's own authorities."""
+
+    origin: Origin
+    """Where nginx asks for one."""
+    authorities: Path
+    crl: Path
+    """The lists of revoked certificates. nginx reads them; only their end is looked at here, for the metrics."""
+    policies: tuple[Oid, ...] = ()
+    """Policies in a certificate that say that its key is on a card."""
+    cards_only: bool = False
+    """Whether the authorities issue to cards and to nothing else, so that no policy has to say it."""
+    address: Literal["email", "upn"] = "email"
+    """What invitations go to."""
+    socket: Path = Path("/run/sluss-card/socket")
+    """Where nginx hands over what it was shown. Only nginx may reach it."""
+
+    def __post_init__(self) -> None:
+        """A key that is in a file can be used without a PIN: it would be one factor."""
+        if not self.policies and not self.cards_only:
+            raise ValueError("needs policies that say that a key is on a card, or cards_only: true")
+
+
 class LogSettings(Section, frozen=True, kw_only=True):
     """How the log looks. Never below `info` in production: there is no more to see."""
 
@@ -295,6 +331,7 @@ class Settings(Section, frozen=True, kw_only=True):
     bankid: BankIdSettings | None = None
     sign_in: SignInSettings | None = None
     ldap: LdapSettings | None = None
+    smartcard: SmartcardSettings | None = None
     default_region: Region = Region("SE")
     default_locale: Literal["sv", "en"] = "sv"
     log: LogSettings = LogSettings()
@@ -309,7 +346,9 @@ class Settings(Section, frozen=True, kw_only=True):
         """How a participant can verify here."""
         bankid = frozenset({Method.BANKID} if self.bankid else ())
         ldap = frozenset({Method.LDAP} if self.ldap else ())
-        return PARTICIPANT_METHODS | bankid | ldap | frozenset(self.sign_in.methods.values() if self.sign_in else ())
+        smartcard = frozenset({Method.SMARTCARD} if self.smartcard else ())
+        sign_in = frozenset(self.sign_in.methods.values() if self.sign_in else ())
+        return PARTICIPANT_METHODS | bankid | ldap | smartcard | sign_in
 
     @property
     def meet_host(self) -> str:

@@ -23,6 +23,7 @@ PUBLIC_ROUTES = {
     "join_bankid_cancel", "bankid_returned",
     "ldap", "join_ldap",
     "organiser_sign_in", "sign_in_back", "provider_logout", "view_sign_in", "join_sign_in",
+    "view_card", "join_card", "card_back",
 }  # fmt: skip
 
 

@@ -79,6 +79,21 @@ class NotEnrolled(NotVerified):
     public = "You have no second factor here yet. We have sent a link to your e-mail address: set one up there."
 
 
+class CardRefused(NotVerified):
+    """The card did not prove what was asked. `detail`, for log and audit, says what was wrong with it."""
+
+    public = (
+        "No card that counts here was shown. Put your card into the reader, close the browser and open it again, "
+        "then start again."
+    )
+
+
+class CardTooLate(CardRefused):
+    """Nobody set out for this card here and now: another browser did, it was used, or it is too long ago."""
+
+    public = "It took more than five minutes, or you began in another browser. Start again."
+
+
 class TooManyTries(SlussError):
     """A lock is on; it opens by itself after `retry_after` seconds."""
 

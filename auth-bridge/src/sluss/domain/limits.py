@@ -139,6 +139,10 @@ LDAP_ALL = Limit("ldap-all", 600, 10 * _MINUTE)
 LOOK_UPS = Limit("look-ups", 60, 10 * _MINUTE)
 LOOK_UPS_NOTED = Limit("look-ups-noted", 1, 30 * _MINUTE)
 ENROL_MAILS = Limit("enrol-mails", 3, 90 * _MINUTE)  # with a link to enrol, after the directory's password
+# Setting out to show a card. Each is a row for minutes; it cannot be guessed.
+CARD_BROWSER = Limit("card-browser", 20, 10 * _MINUTE)
+CARD_ADDRESS = Limit("card-address", 1000, timedelta(seconds=100))
+CARD_ALL = Limit("card-all", 2000, timedelta(seconds=100))
 
 ENROL_LINK = Limit("enrol-link", 10, 10 * _MINUTE)  # every try with an enrolment link: each hashes a password
 WRONG_ENROL_ADDRESS = Limit("wrong-enrol-address", 30, 30 * _MINUTE)  # enrolment links that are none

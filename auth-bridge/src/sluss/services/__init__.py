@@ -14,6 +14,7 @@ from sluss.services.outside import Outside
 from sluss.services.participation import Participation
 from sluss.services.passkeys import Passkeys
 from sluss.services.sign_in import SignIns
+from sluss.services.smartcard import SmartCards
 from sluss.services.tickets import Tickets
 
 
@@ -35,3 +36,5 @@ class Services:
     health: Health
     bankid: BankIdOrders | None = None
     """None where it is not set up."""
+    cards: SmartCards | None = None
+    """The same."""

@@ -81,7 +81,7 @@ sessions = Table(
 )
 
 sign_ins = Table(
-    # A browser that was sent to the identity provider and is expected back with this state.
+    # A browser that was sent to the identity provider, or to show a card, and is expected back with this.
     "sign_ins",
     metadata,
     Column("state_hash", String, primary_key=True),

@@ -1,4 +1,4 @@
-"""Browsers that were sent to the identity provider, and logout tokens that were used."""
+"""Browsers that were sent elsewhere to prove who uses them, and logout tokens that were used."""
 
 from datetime import datetime
 
@@ -35,6 +35,18 @@ class SignInRepository:
         )
         row = self._c.execute(query).one_or_none()
         return (self._sealer.open(row.errand, "sign_ins.errand", state_hash), instant(row.created_at)) if row else None
+
+    def take_from_any(self, state_hash: str) -> tuple[str, str, datetime] | None:
+        """The same with whose browser it is (the session's hash, errand, when), for whichever browser comes with it."""
+        gone = delete(sign_ins).where(sign_ins.c.state_hash == state_hash)
+        query = gone.returning(sign_ins.c.session_hash, sign_ins.c.errand, sign_ins.c.created_at)
+        if (row := self._c.execute(query).one_or_none()) is None:
+            return None
+        return (
+            row.session_hash,
+            self._sealer.open(row.errand, "sign_ins.errand", state_hash),
+            instant(row.created_at),
+        )
 
     def use_logout(self, jti_hash: str, now: datetime) -> bool:
         """Use up a logout token. False if it was used before."""

@@ -19,16 +19,17 @@ from sluss.web import (
     room,
     security,
     sign_in,
+    smartcard,
 )
 from sluss.web import keys as keys_pages
-from sluss.web.context import CLOCK, KEYS, SERVICES, SETTINGS, PublicKeys
+from sluss.web.context import BEHIND_NGINX, CLOCK, KEYS, SERVICES, SETTINGS, PublicKeys
 from sluss.web.health import make_internal
 from sluss.web.settings import PortalSettings
 
 if TYPE_CHECKING:
     from sluss.services import Services
 
-__all__ = ["PortalSettings", "PublicKeys", "make_internal", "make_portal"]
+__all__ = ["PortalSettings", "PublicKeys", "make_cards", "make_internal", "make_portal"]
 
 STATIC = Path(__file__).parent / "static"
 
@@ -51,6 +52,18 @@ def make_portal(
     return app
 
 
+def make_cards(services: "Services", settings: PortalSettings) -> web.Application:
+    """The application of the name that asks for a card. It believes what it is told: only nginx may reach it."""
+    app = web.Application(middlewares=(security.request_id, security.error_page, security.trusted_proxy))
+    app[SERVICES] = services
+    app[SETTINGS] = settings
+    app[BEHIND_NGINX] = True
+    app[pages.TEMPLATES] = pages.environment()
+    app.on_response_prepare.append(security.security_headers)
+    app.router.add_get("/card/{handle}", smartcard.shown, name="card_shown", allow_head=False)
+    return app
+
+
 def routes() -> list[web.AbstractRouteDef]:
     """Every page. `security.PUBLIC` says which of them need no organiser."""
     link, meeting, invitation = "/i/{link}", "/meetings/{meeting}", "/invitations/{invitation}"
@@ -66,6 +79,9 @@ def routes() -> list[web.AbstractRouteDef]:
         web.post(f"{link}/verify", participant.verify, name="verify"),
         web.post(f"{link}/sign-in", sign_in.view, name="view_sign_in"),
         web.post(f"{link}/join/sign-in", sign_in.join, name="join_sign_in"),
+        web.post(f"{link}/card", smartcard.view, name="view_card"),
+        web.post(f"{link}/join/card", smartcard.join, name="join_card"),
+        web.get("/card/{code}", smartcard.back, name="card_back"),
         web.post(f"{link}/answer", participant.answer, name="answer"),
         web.get(f"{link}/not-me", participant.not_me_done, name="not_me"),
         web.post(f"{link}/not-me", participant.not_me, name="not_me"),

@@ -26,6 +26,8 @@ class PublicKeys(Protocol):
 SERVICES: web.AppKey["Services"] = web.AppKey("services")
 SETTINGS = web.AppKey("settings", PortalSettings)
 KEYS: web.AppKey[PublicKeys] = web.AppKey("keys")
+BEHIND_NGINX = web.AppKey("behind_nginx", bool)
+"""Whether nothing but nginx reaches this application: its socket is for nginx alone."""
 CLOCK: web.AppKey[Callable[[], datetime]] = web.AppKey("clock")
 
 REQUEST_ID = web.RequestKey("request_id", str)

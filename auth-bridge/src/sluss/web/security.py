@@ -15,6 +15,7 @@ from sluss.services import audit
 from sluss.web import pages
 from sluss.web.context import (
     ADDRESS,
+    BEHIND_NGINX,
     ORGANISER,
     REQUEST_ID,
     SERVICES,
@@ -50,6 +51,8 @@ PUBLIC = frozenset(
         # Whoever was sent to the provider by this browser, and the provider itself, by a token that it signed:
         "sign_in_back",
         "provider_logout",
+        # Whoever was sent to show a card, by this browser:
+        "card_back",
         # Whoever has a personal link. The services decide, by link and session, what it shows:
         "link",
         "code",
@@ -58,6 +61,8 @@ PUBLIC = frozenset(
         "not_me",
         "view_sign_in",
         "join_sign_in",
+        "view_card",
+        "join_card",
         "join_code",
         "join_verify",
         "passkey",
@@ -114,6 +119,8 @@ _log = structlog.get_logger()
 
 
 def _from_proxy(request: web.Request) -> bool:
+    if request.app.get(BEHIND_NGINX):
+        return True
     try:
         return ip_address(request.remote or "") in request.app[SETTINGS].trusted_proxies
     except ValueError:

@@ -22,3 +22,5 @@ class PortalSettings:
     sms_prefixes: tuple[str, ...]
     """What the mobile numbers of participants begin with."""
     csrf_key: bytes = field(repr=False)
+    card_origin: str = ""
+    """Where a browser shows a card; nothing where that is not set up."""
