@@ -379,7 +379,6 @@ async def test_passkey_added_after_bankid_is_that_of_the_person_whose_number_was
     ("by", "opens"),
     [
         (Method.SMS, ["internal"]),
-        (Method.TOTP, ["internal", "confidential"]),
         (Method.BANKID, ["internal", "confidential", "secret"]),
         (Method.SIGN_IN, ["internal", "confidential"]),
         (Method.SIGN_IN_HIGH, ["internal", "confidential", "secret"]),

@@ -17,7 +17,7 @@ class Passkey:
     """Attested credential data (WebAuthn 6.5.1): its id and public key."""
     sign_count: int
     enrolled_by: Method
-    """How its owner had shown who they are when it was added: see `SensitivityClass.accepts_passkey`."""
+    """How its owner had shown who they are when it was added: see `SensitivityClass.accepts_added`."""
     enrolled_as: str
     """By what that method knew them: the subject of that verification."""
     created_at: datetime

@@ -6,14 +6,14 @@ writes, the same answers, the same time.
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import structlog
 
 from sluss.delivery import texts
 from sluss.delivery.worker import MAIL, NOTHING, SMS
-from sluss.domain.assurance import Method, Purpose
+from sluss.domain.assurance import ADDED, Method, Purpose
 from sluss.domain.audit import NOBODY, Action, Outcome
 from sluss.domain.errors import GateUnavailable, NotVerified, SlussError, TooManyTries, Waiting
 from sluss.domain.freshness import is_fresh
@@ -27,11 +27,6 @@ from sluss.domain.limits import (
     CODES_LINK_ADDRESS,
     SMS_MEETING,
     SMS_NUMBER,
-    TRIES_ADDRESS,
-    TRIES_ALL,
-    TRIES_BROWSER,
-    TRIES_LINK,
-    TRIES_LINK_ADDRESS,
 )
 from sluss.domain.meetings import Answer, Invitation, InvitationState, InvitationView, Meeting
 from sluss.factors import sms
@@ -40,15 +35,31 @@ from sluss.services.common import Ground
 from sluss.services.expel import expel
 from sluss.services.meetings import close, sms_day_opens
 from sluss.services.tickets import ticket_basis
-from sluss.services.verification import Verifications, counts, live
+from sluss.services.verification import Verifications, counts, live, used
 from sluss.store.database import Transaction
 from sluss.store.proof import Challenge, Verification
 
-ADD_PASSKEY = timedelta(minutes=15)
-"""Whoever proved who they are no longer ago may add a passkey."""
+ADDING = timedelta(minutes=15)
+"""Whoever proved who they are no longer ago may add a passkey or an authenticator."""
 _NOBODY = "nobody"
 _ANSWERED = {Answer.ACCEPTED: Action.ACCEPTED, Answer.DECLINED: Action.DECLINED}
 _log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """For whom a passkey or authenticator is added."""
+
+    id: str
+    name: str
+    """How it is called on their own device."""
+    by: Method
+    known_as: str
+    """The subject of the verification by it."""
+    who: str
+    """In the audit log."""
+    verification: str = ""
+    """Its id."""
 
 
 class Participation:
@@ -140,7 +151,7 @@ class Participation:
         link_hash, session_hash, _ = key
         known = tx.verifications.any_of(link_hash, session_hash)
         challenge = tx.challenges.get(key)
-        own, shared = self._tries(link_hash, session_hash, address, known=known)
+        own, shared = self._verifications.tries(link_hash, session_hash, address, known=known)
         first = challenge is None or not challenge.tries
         if refusal := limits.refusal(tx, own if first else own + shared, now):
             return refusal
@@ -217,11 +228,9 @@ class Participation:
         waiting = isinstance(basis, Waiting)
         may_enter = waiting or not isinstance(basis, SlussError)
         methods = self._verifications.offered(tx, self._g.link_hash(link), Purpose.JOIN)
-        passkeys = tuple(tx.passkeys.of(self._g.passkey_owner_hash(invitation.email, invitation.mobile)))
-        accepts = (
-            self._g.policy.of(meeting.sensitivity).view.accepts(Method.PASSKEY) and Method.PASSKEY in self._g.methods
-        )
-        may_add = accepts and not passkeys and is_fresh(verification.verified_at, now, ADD_PASSKEY)
+        owner = self._g.passkey_owner_hash(invitation.email, invitation.mobile)
+        passkeys, authenticator = tuple(tx.passkeys.of(owner)), tx.authenticators.of(owner)
+        may_add = self._may_add(meeting) if is_fresh(verification.verified_at, now, ADDING) else frozenset()
         return InvitationView(
             invitation,
             meeting,
@@ -231,8 +240,28 @@ class Participation:
             waiting,
             methods,
             passkeys=passkeys,
-            may_add_passkey=may_add,
+            may_add_passkey=Method.PASSKEY in may_add and not passkeys,
+            authenticator=authenticator,
+            may_add_authenticator=Method.TOTP in may_add and authenticator is None,
         )
+
+    def adding(self, tx: Transaction, link: str, session: str, method: Method, now: datetime) -> Owner | SlussError:
+        """For whom `method` is added: who proved just before who they are, where the class accepts it."""
+        found = self.verified(tx, link, session, now)
+        if found is None or not is_fresh(found[2].verified_at, now, ADDING):
+            return NotVerified("no verification just before")
+        invitation, meeting, verification = found
+        if method not in self._may_add(meeting):
+            return NotVerified("not accepted for this class")
+        by, known_as = verification.method, verification.subject
+        if before := used(tx, verification):
+            by, known_as = before.enrolled_by, before.enrolled_as  # one after the other lifts nothing either
+        owner = self._g.passkey_owner_hash(invitation.email, invitation.mobile)
+        return Owner(owner, invitation.name, by, known_as, audit.invitation(invitation.id), verification.id)
+
+    def _may_add(self, meeting: Meeting) -> frozenset[Method]:
+        view = self._g.policy.of(meeting.sensitivity).view
+        return frozenset(method for method in ADDED & self._g.methods if view.accepts(method))
 
     def verified(
         self, tx: Transaction, link: str, session: str, now: datetime
@@ -258,11 +287,9 @@ class Participation:
 
     def _is_still_theirs(self, tx: Transaction, verification: Verification, invitation: Invitation) -> bool:
         """A code proves who has the phone; whose phone that is, the invitation says, and may say otherwise now."""
-        if verification.method is Method.PASSKEY:
-            passkey = tx.passkeys.get(verification.subject)
-            return passkey is not None and passkey.owner == self._g.passkey_owner_hash(
-                invitation.email, invitation.mobile
-            )
+        if verification.method in ADDED:
+            added = used(tx, verification)
+            return added is not None and added.owner == self._g.passkey_owner_hash(invitation.email, invitation.mobile)
         return verification.method is not Method.SMS or verification.subject == self._phone(invitation)
 
     def _accepting(self, tx: Transaction, link_hash: str, purpose: Purpose) -> tuple[Invitation | None, Meeting | None]:
@@ -287,17 +314,6 @@ class Participation:
             limits.Use(CODES_ADDRESS, self._g.limit_key(address=address)),
             limits.Use(CODES_ALL, ""),
         ]
-
-    def _tries(
-        self, link_hash: str, session_hash: str, address: str, *, known: bool
-    ) -> tuple[list[limits.Use], list[limits.Use]]:
-        """What a wrong code uses: of this link alone, and together with all others."""
-        if known:
-            return [limits.Use(TRIES_BROWSER, self._g.limit_key(link_hash, session_hash), link_hash)], []
-        return [
-            limits.Use(TRIES_LINK, link_hash, link_hash),
-            limits.Use(TRIES_LINK_ADDRESS, self._g.limit_key(link_hash, address=address), link_hash),
-        ], [limits.Use(TRIES_ADDRESS, self._g.limit_key(address=address)), limits.Use(TRIES_ALL, "")]
 
     def _withheld(
         self,

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from sluss.web import auditor, bankid, language, organiser, pages, participant, passkeys, room, security, sign_in
+from sluss.web import (
+    auditor,
+    authenticators,
+    bankid,
+    language,
+    organiser,
+    pages,
+    participant,
+    passkeys,
+    room,
+    security,
+    sign_in,
+)
 from sluss.web import keys as keys_pages
 from sluss.web.context import CLOCK, KEYS, SERVICES, SETTINGS, PublicKeys
 from sluss.web.health import make_internal
@@ -67,6 +79,13 @@ def routes() -> list[web.AbstractRouteDef]:
         web.post(f"{link}/passkey/remove", passkeys.forget, name="passkey_remove"),
         web.post(f"{link}/join/passkey", passkeys.begin_join, name="join_passkey"),
         web.post(f"{link}/join/passkey/verify", passkeys.join_verify, name="join_passkey_verify"),
+        web.get(f"{link}/totp", authenticators.code_form, name="totp"),
+        web.post(f"{link}/totp", authenticators.verify, name="totp"),
+        web.get(f"{link}/join/totp", authenticators.join_code_form, name="join_totp"),
+        web.post(f"{link}/join/totp", authenticators.join_verify, name="join_totp"),
+        web.get(f"{link}/totp/new", authenticators.adding_form, name="totp_new"),
+        web.post(f"{link}/totp/add", authenticators.add, name="totp_add"),
+        web.post(f"{link}/totp/remove", authenticators.forget, name="totp_remove"),
         web.get(f"{link}/bankid", bankid.page, name="bankid"),
         web.post(f"{link}/bankid", bankid.start, name="bankid"),
         web.get(f"{link}/bankid/qr", bankid.qr, name="bankid_qr"),
