@@ -12,7 +12,19 @@ import pytest
 from tests.attacks.people import FORM, Answer, Browser, Meeting, Person, Site, path
 
 TITLE, AGENDA = "Uppköp av Bolaget", "Priset är hemligt"
-PAGES = ["", "/code", "/join/code", "/totp", "/join/totp", "/totp/new", "/not-me", "/room", "/here", "/outside", "/nothing"]
+PAGES = [
+    "",
+    "/code",
+    "/join/code",
+    "/totp",
+    "/join/totp",
+    "/totp/new",
+    "/not-me",
+    "/room",
+    "/here",
+    "/outside",
+    "/nothing",
+]
 POSTS = {
     "/verify": "code=123456",
     "/join/verify": "code=123456",

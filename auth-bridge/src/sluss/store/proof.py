@@ -2,14 +2,46 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, insert, literal_column, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    bindparam,
+    delete,
+    insert,
+    literal_column,
+    select,
+    update,
+)
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from sluss.domain.assurance import Method, Purpose
 from sluss.domain.freshness import LEEWAY
 from sluss.store.rows import instant, instant_or_none, seconds
 from sluss.store.schema import challenges, invitations, verifications
+
+# Built once: everybody who sees an invitation or enters runs these.
+_ADD = insert(verifications)
+_NEWEST: tuple[ColumnElement[Any], ...] = (
+    verifications.c.verified_at.desc(),
+    literal_column("verifications.rowid").desc(),
+)
+_OF_INVITATION = select(verifications).where(verifications.c.invitation_id == bindparam("invitation")).limit(1)
+_LATEST = _OF_INVITATION.where(
+    verifications.c.verified_at <= bindparam("until"),
+    verifications.c.session_hash == bindparam("session"),
+    verifications.c.purpose == bindparam("purpose"),
+).order_by(*_NEWEST)
+_SEEN_BY = _OF_INVITATION.where(verifications.c.purpose == Purpose.VIEW.value).order_by(*_NEWEST)
+_ANY_OF = (
+    select(verifications.c.id)
+    .join(invitations)
+    .where(verifications.c.session_hash == bindparam("session"), invitations.c.link_hash == bindparam("link"))
+    .limit(1)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,39 +119,30 @@ class VerificationRepository:
     def add(self, verification: Verification, session_hash: str, purpose: Purpose) -> None:
         """Store one."""
         self._c.execute(
-            insert(verifications).values(
-                id=verification.id,
-                invitation_id=verification.invitation_id,
-                session_hash=session_hash,
-                purpose=purpose.value,
-                method=verification.method.value,
-                subject=verification.subject,
-                verified_at=seconds(verification.verified_at),
-            )
+            _ADD,
+            {
+                "id": verification.id,
+                "invitation_id": verification.invitation_id,
+                "session_hash": session_hash,
+                "purpose": purpose.value,
+                "method": verification.method.value,
+                "subject": verification.subject,
+                "verified_at": seconds(verification.verified_at),
+            },
         )
 
     def latest(self, invitation_id: str, session_hash: str, purpose: Purpose, now: datetime) -> Verification | None:
         """The newest of this browser for this invitation and purpose, but for any that a wrong clock put ahead."""
-        return self._first(
-            (verifications.c.invitation_id == invitation_id)
-            & (verifications.c.verified_at <= seconds(now + LEEWAY))
-            & (verifications.c.session_hash == session_hash)
-            & (verifications.c.purpose == purpose.value)
-        )
+        values = {"until": seconds(now + LEEWAY), "session": session_hash, "purpose": purpose.value}
+        return self._first(_LATEST, {"invitation": invitation_id, **values})
 
     def any_of(self, link_hash: str, session_hash: str) -> bool:
         """Whether this browser was ever verified for this link. Takes the same for every link where it was not."""
-        query = (
-            select(verifications.c.id)
-            .join(invitations)
-            .where(verifications.c.session_hash == session_hash, invitations.c.link_hash == link_hash)
-        )
-        return self._c.execute(query.limit(1)).first() is not None
+        return self._c.execute(_ANY_OF, {"session": session_hash, "link": link_hash}).first() is not None
 
     def seen_by(self, invitation_id: str) -> Verification | None:
         """The newest `view` verification from any browser: who saw the invitation."""
-        seen = verifications.c.purpose == Purpose.VIEW.value
-        return self._first((verifications.c.invitation_id == invitation_id) & seen)
+        return self._first(_SEEN_BY, {"invitation": invitation_id})
 
     def first_seen_by(self, invitation_id: str, method: Method) -> Verification | None:
         """The oldest `view` verification by a method that was not revoked: whom the invitation is bound to by it."""
@@ -133,8 +156,7 @@ class VerificationRepository:
             )
             .order_by(verifications.c.verified_at, literal_column("verifications.rowid"))
         )
-        row = self._c.execute(query.limit(1)).one_or_none()
-        return self._verification(row) if row else None
+        return self._first(query.limit(1), {})
 
     def revoke(self, invitation_id: str) -> None:
         """No browser has any right from them any more; the rows stay, for who was inside and how."""
@@ -148,10 +170,8 @@ class VerificationRepository:
             update(verifications).where(verifications.c.id == verification_id).values(waited_at=seconds(now))
         )
 
-    def _first(self, condition: ColumnElement[bool]) -> Verification | None:
-        query = select(verifications).where(condition).limit(1)
-        query = query.order_by(verifications.c.verified_at.desc(), literal_column("verifications.rowid").desc())
-        row = self._c.execute(query).one_or_none()
+    def _first(self, query: Select[Any], values: dict[str, object]) -> Verification | None:
+        row = self._c.execute(query, values).one_or_none()
         return self._verification(row) if row else None
 
     @staticmethod
