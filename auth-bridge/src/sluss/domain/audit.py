@@ -97,9 +97,12 @@ class Entry:
         return canonical({name: getattr(self, name) for name in self.__slots__})
 
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
 def canonical(value: Mapping[str, object]) -> str:
     """Sorted keys, no white space, nothing escaped that need not be."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _ENCODER.encode(value)
 
 
 def parse(text: str) -> Entry:

@@ -70,17 +70,20 @@ class Participation:
         self._door = door
         self._verifications = verifications
 
-    async def look(self, link: str, session: str) -> InvitationView | None:
-        """The invitation, if this browser was verified for it; None for every other link, alike."""
+    async def look(self, link: str, session: str, *, others: bool = True) -> InvitationView | None:
+        """The invitation, if this browser was verified for it; None for every other link, alike.
+
+        Not `others`: without who else is invited.
+        """
         now = self._g.clock()
 
         def work(tx: Transaction) -> InvitationView | None:
             view = self.look_in(tx, link, session, now)
-            if view is None or not self._g.policy.of(view.meeting.sensitivity).attendees_shown:
+            if not others or view is None or not self._g.policy.of(view.meeting.sensitivity).attendees_shown:
                 return view
             people = tx.invitations.participants(view.meeting.id)
-            others = [one for one in people if one.id != view.invitation.id and one.state is InvitationState.LIVE]
-            return replace(view, others=tuple(one.shown_name for one in others))
+            there = [one for one in people if one.id != view.invitation.id and one.state is InvitationState.LIVE]
+            return replace(view, others=tuple(one.shown_name for one in there))
 
         return await self._g.store.run(work)
 

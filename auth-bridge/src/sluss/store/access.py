@@ -13,6 +13,7 @@ from sluss.store.rows import instant, instant_or_none, seconds
 from sluss.store.schema import enrolments, organisers, recovery_codes, sessions
 from sluss.store.sealing import Sealer
 
+_BY_ID = select(organisers).where(organisers.c.id == bindparam("id"))
 _STEP = bindparam("now_step", type_=organisers.c.totp_step.type)
 _USE_STEP = (
     update(organisers)
@@ -79,11 +80,11 @@ class OrganiserRepository:
 
     def by_id(self, organiser_id: str) -> OrganiserRecord:
         """The organiser; the id comes from another row, so it exists."""
-        return self._record(self._c.execute(select(organisers).where(organisers.c.id == organiser_id)).one())
+        return self._record(self._c.execute(_BY_ID, {"id": organiser_id}).one())
 
     def find(self, organiser_id: str) -> OrganiserRecord | None:
         """The organiser with this id, if there is one."""
-        row = self._c.execute(select(organisers).where(organisers.c.id == organiser_id)).one_or_none()
+        row = self._c.execute(_BY_ID, {"id": organiser_id}).one_or_none()
         return self._record(row) if row else None
 
     def all(self) -> list[OrganiserRecord]:
