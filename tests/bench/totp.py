@@ -176,9 +176,8 @@ async def main(people: int, at_once: int) -> None:
             rate = await crowd(port, everybody[SESSIONS:], at_once, page=False)
             print(f"bare RSA-2048: {bare:.0f} signatures a second on one core; tickets are {rate / bare:.2f} of that")
             await crowd(port, everybody[:SESSIONS], at_once, page=True)
-            print(
-                f"bridge with {people + SESSIONS} live sessions, {SESSIONS} of them on the room page: {resident(process.pid):.0f} MB RSS"
-            )
+            live = f"{people + SESSIONS} live sessions, {SESSIONS} of them on the room page"
+            print(f"bridge with {live}: {resident(process.pid):.0f} MB RSS")
         finally:
             process.terminate()
             await process.wait()

@@ -100,12 +100,16 @@ class Participation:
         def work(tx: Transaction) -> str | TooManyTries | None:
             known = tx.verifications.any_of(link_hash, session_hash)
             asks = self._asks(link_hash, session_hash, purpose, address, known=known)
+            before = self._outstanding(tx, (link_hash, session_hash, purpose), now)
+            if soon := _too_soon(before, now):
+                return soon
             if refusal := limits.spend(tx, asks, now):
                 return refusal
             invitation, meeting = self._accepting(tx, link_hash, purpose)
             subject = self._phone(invitation) if invitation else ""
             code_hash = self._code_hash(link_hash, session_hash, purpose, code)
-            tx.challenges.put((link_hash, session_hash, purpose), code_hash, subject, now)
+            sent = before.sent + 1 if before else 1
+            tx.challenges.put((link_hash, session_hash, purpose), code_hash, subject, now, sent=sent)
             withheld = self._withheld(tx, invitation, meeting, link_hash, now, known=known)
             text = texts.code(locale, code, self._g.site.portal_host)
             message = {"to": invitation.mobile if invitation else "", "text": text}
@@ -129,6 +133,12 @@ class Participation:
         _log.info("code_asked_for", purpose=purpose.value, origin=self._g.origin(address))
         if withheld and withheld != _NOBODY:
             _log.warning("sms_withheld", reason=withheld)
+
+    async def pause(self, link: str, session: str, purpose: Purpose) -> timedelta | None:
+        """How long after the last code this browser may ask for another; None if none is expected."""
+        now, key = self._g.clock(), (self._g.link_hash(link), self._g.session_hash(session), purpose)
+        last = await self._g.store.run(lambda tx: self._outstanding(tx, key, now))
+        return sms.pause(last.sent) if last else None
 
     async def verify(self, link: str, session: str, purpose: Purpose, code: str, address: str) -> None:
         """Complete a verification with the code. Raises `NotVerified` for every reason, `TooManyTries`."""
@@ -169,6 +179,11 @@ class Participation:
         if shared:
             limits.spend(tx, shared, now)
         return NotVerified("wrong code")
+
+    @staticmethod
+    def _outstanding(tx: Transaction, key: tuple[str, str, Purpose], now: datetime) -> Challenge | None:
+        found = tx.challenges.get(key)
+        return found if found is not None and is_fresh(found.created_at, now, sms.LIFETIME) else None
 
     async def answer(self, link: str, session: str, answer: Answer) -> None:
         """Accept or decline. Raises `NotVerified`."""
@@ -353,3 +368,9 @@ class Participation:
 
     def _code_hash(self, link_hash: str, session_hash: str, purpose: Purpose, code: str) -> str:
         return self._g.hasher.digest("sms-code", link_hash, session_hash, purpose, code)
+
+
+def _too_soon(last: Challenge | None, now: datetime) -> TooManyTries | None:
+    """The refusal if another code was sent just before; each in a row makes the wait longer."""
+    wait = last.created_at + sms.pause(last.sent) - now if last else timedelta(0)
+    return TooManyTries(-(-wait // timedelta(seconds=1)), CODE_PAUSE.what) if wait > timedelta(0) else None

@@ -215,6 +215,11 @@ class InvitationRepository:
         """Replace the personal link; the old one is from now on unknown."""
         self._c.execute(update(invitations).where(invitations.c.id == invitation_id).values(link_hash=link_hash))
 
+    def set_mobile(self, invitation_id: str, mobile: str) -> None:
+        """Replace the phone number."""
+        sealed = self._sealer.seal(mobile, "invitations.mobile", invitation_id)
+        self._c.execute(update(invitations).where(invitations.c.id == invitation_id).values(mobile=sealed))
+
     def note_other_person(self, link_hash: str, now: datetime) -> None:
         """Note that somebody proved with this link who they are, and is not who was invited; of a live one alone."""
         live = invitations.c.state == InvitationState.LIVE.value

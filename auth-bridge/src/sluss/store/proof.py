@@ -1,5 +1,6 @@
 """Codes that were sent, and verifications that were made."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -52,6 +53,8 @@ class Challenge:
     subject: str
     created_at: datetime
     tries: int
+    sent: int
+    """Which one in a row it is, of which none was used."""
 
 
 class ChallengeRepository:
@@ -60,9 +63,9 @@ class ChallengeRepository:
     def __init__(self, connection: Connection) -> None:
         self._c = connection
 
-    def put(self, key: tuple[str, str, Purpose], code_hash: str, subject: str, now: datetime) -> None:
+    def put(self, key: tuple[str, str, Purpose], code_hash: str, subject: str, now: datetime, *, sent: int = 1) -> None:
         """Expect a new code in place of the old, for (link hash, session hash, purpose)."""
-        fresh = {"code_hash": code_hash, "subject": subject, "created_at": seconds(now), "tries": 0}
+        fresh = {"code_hash": code_hash, "subject": subject, "created_at": seconds(now), "tries": 0, "sent": sent}
         link_hash, session_hash, purpose = key
         self._c.execute(
             upsert(challenges)
@@ -73,7 +76,9 @@ class ChallengeRepository:
     def get(self, key: tuple[str, str, Purpose]) -> Challenge | None:
         """The outstanding code."""
         row = self._c.execute(select(challenges).where(self._is(key))).one_or_none()
-        return None if row is None else Challenge(row.code_hash, row.subject, instant(row.created_at), row.tries)
+        if row is None:
+            return None
+        return Challenge(row.code_hash, row.subject, instant(row.created_at), row.tries, row.sent)
 
     def count_try(self, key: tuple[str, str, Purpose]) -> None:
         """One more try."""
@@ -82,6 +87,14 @@ class ChallengeRepository:
     def remove(self, key: tuple[str, str, Purpose]) -> None:
         """Used up."""
         self._c.execute(delete(challenges).where(self._is(key)))
+
+    def let_ask(self, link_hash: str) -> None:
+        """Whoever waits to ask for another code for this link need not."""
+        self._c.execute(update(challenges).where(challenges.c.link_hash == link_hash).values(sent=0))
+
+    def remove_all(self, link_hash: str) -> None:
+        """None that was sent for this link is expected any more."""
+        self._c.execute(delete(challenges).where(challenges.c.link_hash == link_hash))
 
     def purge(self, before: datetime) -> None:
         """Forget what is long over."""
@@ -158,11 +171,10 @@ class VerificationRepository:
         )
         return self._first(query.limit(1), {})
 
-    def revoke(self, invitation_id: str) -> None:
+    def revoke(self, invitation_id: str, methods: Iterable[Method] = Method) -> None:
         """No browser has any right from them any more; the rows stay, for who was inside and how."""
-        self._c.execute(
-            update(verifications).where(verifications.c.invitation_id == invitation_id).values(session_hash="")
-        )
+        theirs = verifications.c.invitation_id == invitation_id, verifications.c.method.in_(m.value for m in methods)
+        self._c.execute(update(verifications).where(*theirs).values(session_hash=""))
 
     def wait(self, verification_id: str, now: datetime) -> None:
         """Note that the person is heard of, and waits."""

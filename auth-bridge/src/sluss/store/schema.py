@@ -185,6 +185,7 @@ challenges = Table(
     Column("subject", String, nullable=False),
     Column("created_at", Integer, nullable=False, index=True),
     Column("tries", Integer, nullable=False),
+    Column("sent", Integer, nullable=False, server_default="1"),  # which one in a row it is, of which none was used
     PrimaryKeyConstraint("link_hash", "session_hash", "purpose"),
 )
 

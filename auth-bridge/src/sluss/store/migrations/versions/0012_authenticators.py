@@ -1,4 +1,4 @@
-"""Authenticators of people who were invited; how far each authenticator's clock has drifted; codes asked for again."""
+"""Participants' authenticators; by how much each authenticator's clock is off; how many codes were sent in a row."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -23,4 +23,5 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_authenticators")),
     )
     op.create_index(op.f("ix_authenticators_owner"), "authenticators", ["owner"], unique=True)
+    op.add_column("challenges", sa.Column("sent", sa.Integer(), server_default="1", nullable=False))
     op.add_column("organisers", sa.Column("totp_drift", sa.Float(), server_default="0", nullable=False))
