@@ -73,10 +73,18 @@ class SensitivityClass:
     retention: timedelta
     """So long after its end a meeting's personal data is kept."""
     features: Features
+    passkey_models: frozenset[str] | None = None
+    """The AAGUIDs of which participants' passkeys must be. None: of any, attested or not."""
+    passkey_makers: tuple[bytes, ...] = ()
+    """Whose certificates (DER) attest these."""
 
     def requirement(self, purpose: Purpose) -> Requirement:
         """What opens the invitation, or the meeting."""
         return self.view if purpose is Purpose.VIEW else self.join
+
+    def accepts_model(self, model: str) -> bool:
+        """Whether a participant's passkey counts whose attested AAGUID is `model`; empty if there is none."""
+        return self.passkey_models is None or model in self.passkey_models
 
     def accepts_added(self, enrolled_by: Method) -> bool:
         """Whether a passkey or authenticator counts that was added after a verification by `enrolled_by`.

@@ -60,6 +60,8 @@ class Owner:
     """In the audit log."""
     verification: str = ""
     """Its id."""
+    models: frozenset[str] | None = None
+    """Of which a passkey must be; None: of any."""
 
 
 class Participation:
@@ -275,7 +277,9 @@ class Participation:
         if before := used(tx, verification):
             by, known_as = before.enrolled_by, before.enrolled_as  # one after the other lifts nothing either
         owner = self._g.passkey_owner_hash(invitation.email, invitation.mobile)
-        return Owner(owner, invitation.name, by, known_as, audit.invitation(invitation.id), verification.id)
+        models = self._g.policy.of(meeting.sensitivity).passkey_models
+        who = audit.invitation(invitation.id)
+        return Owner(owner, invitation.name, by, known_as, who, verification.id, models)
 
     def _may_add(self, meeting: Meeting) -> frozenset[Method]:
         view = self._g.policy.of(meeting.sensitivity).view

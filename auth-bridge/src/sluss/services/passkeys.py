@@ -248,8 +248,17 @@ class Passkeys:
             made = self._ceremonies.made(challenge, response)
         except NotVerified as refused:
             return refused
+        if owner.models is not None and made.model not in owner.models:
+            return NotVerified("passkey: of no model that this class accepts, or not attested")
         new = Passkey(
-            self._id(made.credential_id), owner.id, made.credential, made.sign_count, owner.by, owner.known_as, now
+            self._id(made.credential_id),
+            owner.id,
+            made.credential,
+            made.sign_count,
+            owner.by,
+            owner.known_as,
+            now,
+            model=made.model,
         )
         if not tx.passkeys.add(new):
             return NotVerified("passkey: known already")
@@ -335,7 +344,8 @@ class Passkeys:
         from sluss.factors.passkey import Ceremonies  # noqa: PLC0415
 
         site = self._g.site
-        return Ceremonies(site.portal_host, site.portal, site.organisation, LIFETIME)
+        makers = {maker for one in self._g.policy.classes.values() for maker in one.passkey_makers}
+        return Ceremonies(site.portal_host, site.portal, site.organisation, LIFETIME, makers)
 
 
 def _subject(passkey: Passkey) -> str:

@@ -159,7 +159,11 @@ class Verifications:
         owner = self._g.passkey_owner_hash(invitation.email, invitation.mobile) if invitation else link_hash
         own: list[Passkey] | list[Authenticator]  # asked either way: it takes time
         if method is Method.PASSKEY:
-            own = [one for one in tx.passkeys.of(owner) if one.locked_at is None]
+            own = [
+                one
+                for one in tx.passkeys.of(owner)
+                if one.locked_at is None and rules and rules.accepts_model(one.model)
+            ]
         else:
             own = [one] if (one := tx.authenticators.of(owner)) else []
         if invitation is None:
@@ -226,8 +230,9 @@ def counts(tx: Transaction, verification: Verification, purpose: Purpose, rules:
     if verification.method not in ADDED:
         return True
     added = used(tx, verification)
-    locked = isinstance(added, Passkey) and added.locked_at is not None
-    return added is not None and not locked and rules.accepts_added(added.enrolled_by)
+    if isinstance(added, Passkey) and (added.locked_at is not None or not rules.accepts_model(added.model)):
+        return False
+    return added is not None and rules.accepts_added(added.enrolled_by)
 
 
 def _outcome(refused: SlussError | None) -> Outcome:

@@ -36,6 +36,7 @@ class PasskeyRepository:
                 enrolled_by=passkey.enrolled_by.value,
                 enrolled_as=passkey.enrolled_as,
                 created_at=seconds(passkey.created_at),
+                model=passkey.model,
             )
         )
         return True
@@ -81,4 +82,5 @@ class PasskeyRepository:
             instant(r["created_at"]),
             instant_or_none(r["used_at"]),
             instant_or_none(r["locked_at"]),
+            r["model"],
         )

@@ -36,6 +36,12 @@ def in_words(explanation: Explanation, words: Texts) -> Iterator[str]:
         yield words.gettext(
             N_("A passkey or authenticator counts if it was added after another proof that shows the invitation.")
         )
+    if one.passkey_models is not None:
+        yield words.ngettext(
+            "Passkeys count of %(n)d model alone, attested by its maker.",
+            "Passkeys count of %(n)d models alone, attested by their makers.",
+            len(one.passkey_models),
+        )
     yield words.gettext(
         N_("They enter after one of these, no older than %(fresh)s, as the same person who saw the invitation:"),
         fresh=i18n.duration(one.join.fresh, words.lang),
