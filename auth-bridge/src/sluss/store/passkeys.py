@@ -36,7 +36,7 @@ class PasskeyRepository:
                 enrolled_by=passkey.enrolled_by.value,
                 enrolled_as=passkey.enrolled_as,
                 created_at=seconds(passkey.created_at),
-                model=passkey.model,
+                model=passkey.model or None,
             )
         )
         return True
@@ -82,5 +82,5 @@ class PasskeyRepository:
             instant(r["created_at"]),
             instant_or_none(r["used_at"]),
             instant_or_none(r["locked_at"]),
-            r["model"],
+            r["model"] or "",
         )

@@ -109,7 +109,7 @@ passkeys = Table(
     Column("created_at", Integer, nullable=False),
     Column("used_at", Integer),
     Column("locked_at", Integer),  # when its sign count went back
-    Column("model", String, nullable=False, server_default=""),  # its AAGUID, if that was attested
+    Column("model", String),  # its AAGUID; null: not attested
 )
 
 authenticators = Table(

@@ -24,5 +24,5 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_authenticators_owner"), "authenticators", ["owner"], unique=True)
     op.add_column("challenges", sa.Column("sent", sa.Integer(), server_default="1", nullable=False))
-    op.add_column("passkeys", sa.Column("model", sa.String(), server_default="", nullable=False))
+    op.add_column("passkeys", sa.Column("model", sa.String(), nullable=True))
     op.add_column("organisers", sa.Column("totp_drift", sa.Float(), server_default="0", nullable=False))
