@@ -59,6 +59,8 @@ TABLE: list[tuple[Any, ...]] = [
      ("services/tickets.py", " or meeting.organiser_id != record.organiser.id")),
     ("a new link takes the old one's proofs", "02_two_factors::replaced_link_gives_no_ticket",
      ("services/meetings.py", "tx.verifications.revoke(invitation.id)", "pass")),
+    ("a new number takes the old one's proofs", "02_two_factors::proofs_by_a_number_that_was_changed_give_no_ticket",
+     ("services/meetings.py", "tx.verifications.revoke(who, KNOWN_BY_NUMBER)", "pass")),
     # 3: tickets
     ("a ticket is signed", "03_forged_tickets::forged_ticket_opens_nothing[other_name_under_the_same_signature]",
      ("keyring/tickets.py", '"require": REQUIRED,',
@@ -200,6 +202,8 @@ TABLE: list[tuple[Any, ...]] = [
      ("services/organisers.py", "limits.take(tx, failures, now)", "pass")),
     ("an authenticator's code works once", "13_guessing::authenticator_code_is_not_good_twice",
      ("services/organisers.py", " and tx.organisers.use_step(record.organiser.id, found.step, found.drift)")),
+    ("a participant's code works once", "13_guessing::participants_authenticator_code_is_not_good_twice",
+     ("services/authenticators.py", " and tx.authenticators.use_step(own.id, found.step, found.drift, asked.at)")),
     ("an enrolment link works once", "13_guessing::enrolment_link_is_not_guessed_and_works_once",
      ("store/access.py", "enrolments.c.used_at.is_(None),\n")),
     ("codes are not sent without end", "13_guessing::pressing_the_button_again_and_again_does_not_flood_a_phone",
