@@ -75,8 +75,8 @@ class SmsRules:
 _MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 # Asking for a code. Wrong, withdrawn and live links count alike. A browser that was verified for the link before has
-# limits of its own, so that nobody else who has the link can use up what the right person needs. In one browser each code
-# in a row makes the pause longer: factors/sms.py.
+# limits of its own, so that nobody else who has the link can use up what the right person needs. In one browser each
+# code in a row makes the pause longer: factors/sms.py.
 CODE_PAUSE = Limit("code-pause", 1, timedelta(seconds=30))  # a link and purpose
 CODES_LINK = Limit("codes-link", 16, 4 * _HOUR, LockKind.CODES)
 CODES_LINK_ADDRESS = Limit("codes-link-address", 8, 2 * _HOUR, LockKind.CODES)
