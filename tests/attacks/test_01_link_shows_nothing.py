@@ -12,7 +12,19 @@ import pytest
 from tests.attacks.people import FORM, Answer, Browser, Meeting, Person, Site, path
 
 TITLE, AGENDA = "Uppköp av Bolaget", "Priset är hemligt"
-PAGES = ["", "/code", "/join/code", "/not-me", "/room", "/here", "/outside", "/nothing"]
+PAGES = [
+    "",
+    "/code",
+    "/join/code",
+    "/totp",
+    "/join/totp",
+    "/totp/new",
+    "/not-me",
+    "/room",
+    "/here",
+    "/outside",
+    "/nothing",
+]
 POSTS = {
     "/verify": "code=123456",
     "/join/verify": "code=123456",
@@ -28,8 +40,13 @@ POSTS = {
     "/passkey/new": "",
     "/passkey/add": "response={}",
     "/passkey/remove": "",
+    "/totp": "code=123456",
+    "/join/totp": "code=123456",
+    "/totp/add": "code=123456",
+    "/totp/remove": "",
 }
 PASSKEY = re.compile(r"<form [^>]*data-passkey.*?</form>\s*", re.DOTALL)
+TOTP = re.compile(r'<p><a class="button wide" href="[^"]*/totp">.*?</a></p>\s*')
 STEPS = re.compile(r'<(ol class="steps"|p class="ways")>.*?</(ol|p)>\s*', re.DOTALL)
 CHALLENGE = re.compile(r'"challenge": "[^"]+"')
 VARY = {"Date", "X-Request-Id", "Set-Cookie", "Content-Length"}
@@ -56,11 +73,12 @@ def withdraw(meeting: Meeting) -> Person:
 def plain(answer: Answer, link: str, browser: Browser) -> tuple[int, list[tuple[str, str]], str]:
     """What can be told apart: without what differs for any two requests.
 
-    Some links that are none offer a passkey, as those of people who have one do; tests/unit/test_passkeys.py is on it.
+    Some links that are none offer a passkey or an authenticator, as those of people who have one do:
+    tests/unit/test_passkeys.py and test_authenticators.py are on it.
     """
     text = answer.text.replace(link, "LINK").replace(path(unquote(link)), "LINK").replace(browser.csrf, "CSRF")
     headers = [(name, value.replace(link, "LINK")) for name, value in answer.headers.items() if name not in VARY]
-    for differs in (PASSKEY, STEPS, CHALLENGE):
+    for differs in (PASSKEY, TOTP, STEPS, CHALLENGE):
         text = differs.sub("", text)
     return answer.status, headers, re.sub(r"\b[0-9a-f]{16,32}\b", "ID", text)
 

@@ -275,6 +275,14 @@ def test_not_me_pressed_by_whoever_has_the_link_kills_it(meeting: Meeting):
     assert no_ticket(person.browser, person.path)
 
 
+def test_proofs_by_a_number_that_was_changed_give_no_ticket(meeting: Meeting):
+    person = meeting.newcomer()
+    person.prove()
+    changed = {"mobile": "+46701740999"}
+    assert meeting.organiser.browser.post(f"/invitations/{meeting.invitation(person)}/number", changed).status == 303
+    assert no_ticket(person.browser, person.path)
+
+
 def test_replaced_link_gives_no_ticket(meeting: Meeting):
     person = meeting.newcomer()
     person.prove()

@@ -85,6 +85,17 @@ def test_authenticator_codes_are_not_guessed_without_end(site: Site):
     assert browser.post("/sign-in/code", {"code": pyotp.TOTP(organiser.secret).now()}).status != 303
 
 
+def test_participants_authenticator_code_is_not_good_twice(site: Site):
+    person = site.organiser().meeting("Anna Lindberg").people[0]
+    assert person.type_code().status == 303
+    secret = re.search(r'class="secret">([^<]+)<', person.browser.get(f"{person.path}/totp/new").text)[1]
+    totp, now = pyotp.TOTP(secret.replace(" ", "")), time.time()
+    assert person.browser.post(f"{person.path}/totp/add", {"code": totp.at(int(now) - 30)}).status == 303
+    code = totp.at(int(now))
+    assert Browser(site).post(f"{person.path}/totp", {"code": code}).status == 303
+    assert Browser(site).post(f"{person.path}/totp", {"code": code}).status == 403
+
+
 def test_authenticator_code_is_not_good_twice(site: Site):
     organiser = site.organiser()
     code = pyotp.TOTP(organiser.secret).now()

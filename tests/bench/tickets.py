@@ -63,7 +63,7 @@ async def gateway(port: int) -> AsyncIterator[Gateway]:
         await runner.cleanup()
 
 
-def configure(folder: Path, sms_port: int) -> tuple[Path, int]:
+def configure(folder: Path, sms_port: int, level: str = "warning") -> tuple[Path, int]:
     """A bridge without a gate; its settings, and the portal's port."""
     port = free_port()
     settings = {
@@ -75,7 +75,7 @@ def configure(folder: Path, sms_port: int) -> tuple[Path, int]:
         "gate": {"component": "sluss.meet.sluss.test", "enabled": False},
         "mail": {"host": "127.0.0.1", "port": free_port(), "security": "none", "sender": "Sluss <no-reply@sluss.test>"},
         "sms": {"kind": "http", "url": f"http://127.0.0.1:{sms_port}/sms", "json": {"to": "{to}", "text": "{text}"}},
-        "log": {"level": "warning"},
+        "log": {"level": level},
     }
     path = folder / "sluss.yml"
     path.write_text(yaml.safe_dump(settings))

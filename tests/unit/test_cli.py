@@ -105,12 +105,12 @@ def test_organiser_is_handed_over_to_the_directory(sluss):
 
 
 def test_policy_check_knows_what_is_set_up(sluss, tmp_path):
-    assert "secret: nobody can enter with what is set up (passkey, sms)" in sluss("policy", "check").output
+    assert "secret: nobody can enter with what is set up (passkey, sms, totp)" in sluss("policy", "check").output
     written(tmp_path, valid(tmp_path) | {"bankid": BANKID})
     assert "nobody can enter" not in sluss("policy", "check").output
     assert "BankID" in sluss("policy", "explain", "secret").output
     (tmp_path / "sluss.yml").unlink()  # as before the first settings are written
-    assert "nobody can enter with what is set up (passkey, sms)" in sluss("policy", "check").output
+    assert "nobody can enter with what is set up (passkey, sms, totp)" in sluss("policy", "check").output
 
 
 def test_keys_init_makes_one_key_for_its_owner_alone_and_keeps_it(sluss, tmp_path):

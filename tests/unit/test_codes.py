@@ -242,3 +242,47 @@ async def test_one_broken_message_does_not_hold_up_the_others(world):
     world.clock.forward(minutes=1)
     await world.worker.deliver_due()
     assert ANNA[1] in [to for to, _ in world.mail.sent]
+
+
+# Another code, and when
+
+
+@pytest.mark.parametrize("live", [True, False])
+async def test_each_code_in_a_row_makes_the_wait_for_the_next_one_longer(sent, live):
+    participation, link = sent.services.participation, sent.link() if live else new_link()
+    if not live:
+        await participation.send_code(link, BROWSER, Purpose.VIEW, "sv", ADDRESS)
+    for seconds in (30, 60, 120, 240, 240):
+        assert (await participation.pause(link, BROWSER, Purpose.VIEW)).seconds == seconds
+        sent.clock.forward(seconds=seconds - 1)
+        with pytest.raises(TooManyTries, match="code-pause") as error:
+            await participation.send_code(link, BROWSER, Purpose.VIEW, "sv", ADDRESS)
+        assert error.value.retry_after == 1
+        sent.clock.forward(seconds=1)
+        await participation.send_code(link, BROWSER, Purpose.VIEW, "sv", ADDRESS)
+
+
+async def test_wait_is_short_again_once_a_code_was_used_or_five_minutes_went_by(sent):
+    participation, ask = sent.services.participation, sent.services.participation.send_code
+    sent.clock.forward(seconds=30)
+    await ask(sent.link(), BROWSER, Purpose.VIEW, "sv", ADDRESS)
+    assert (await participation.pause(sent.link(), BROWSER, Purpose.VIEW)).seconds == 60
+    assert await participation.pause(sent.link(), OTHER_BROWSER, Purpose.VIEW) is None
+    await sent.worker.deliver_due()
+    await verify(sent, sent.code())
+    assert await participation.pause(sent.link(), BROWSER, Purpose.VIEW) is None
+    for _ in range(2):
+        sent.clock.forward(minutes=5)
+        await ask(sent.link(), BROWSER, Purpose.VIEW, "sv", ADDRESS)
+        assert (await participation.pause(sent.link(), BROWSER, Purpose.VIEW)).seconds == 30
+
+
+async def test_wait_is_kept_over_a_restart_and_undone_by_the_organiser(sent):
+    ask = sent.services.participation.send_code
+    sent.clock.forward(seconds=30)
+    await ask(sent.link(), BROWSER, Purpose.VIEW, "sv", ADDRESS)
+    assert [row["sent"] for row in sent.sql("SELECT sent FROM challenges")] == [2]
+    (organiser,) = [who for who, _ in await sent.services.organisers.all()]
+    (invitation,) = sent.sql("SELECT id FROM invitations WHERE role = 'participant' ORDER BY rowid LIMIT 1")
+    await sent.services.meetings.unlock(organiser, invitation["id"])
+    await ask(sent.link(), BROWSER, Purpose.VIEW, "sv", ADDRESS)

@@ -21,6 +21,7 @@ from sluss.config import load_credentials, load_settings
 from sluss.domain.assurance import Method
 from sluss.domain.errors import ConfigError
 from sluss.domain.limits import SmsRules
+from sluss.factors import PARTICIPANT_METHODS
 from sluss.keyring.tickets import TicketKeys
 
 REMOVED = object()
@@ -182,9 +183,9 @@ def test_settings_are_read_as_written(tmp_path):
 
 
 def test_methods_are_what_the_settings_lead_to(tmp_path):
-    assert load_settings(written(tmp_path, valid(tmp_path))).methods == {Method.SMS, Method.PASSKEY}
+    assert load_settings(written(tmp_path, valid(tmp_path))).methods == {Method.SMS, Method.PASSKEY, Method.TOTP}
     settings = valid(tmp_path) | {"sign_in": SIGN_IN}
-    everything = {Method.SMS, Method.PASSKEY, Method.SIGN_IN, Method.SIGN_IN_HIGH}
+    everything = PARTICIPANT_METHODS | {Method.SIGN_IN, Method.SIGN_IN_HIGH}
     assert load_settings(written(tmp_path, settings)).methods == everything
 
 
@@ -330,9 +331,9 @@ def test_sms_go_to_the_regions_own_country_and_two_thousand_a_day_unless_it_is_s
 
 def test_methods_are_what_is_set_up(tmp_path):
     settings = valid(tmp_path)
-    assert load_settings(written(tmp_path, settings)).methods == {Method.SMS, Method.PASSKEY}
+    assert load_settings(written(tmp_path, settings)).methods == {Method.SMS, Method.PASSKEY, Method.TOTP}
     settings["bankid"] = BANKID
-    assert load_settings(written(tmp_path, settings)).methods == {Method.SMS, Method.PASSKEY, Method.BANKID}
+    assert load_settings(written(tmp_path, settings)).methods == PARTICIPANT_METHODS | {Method.BANKID}
     settings["ldap"] = LDAP
     assert Method.LDAP in load_settings(written(tmp_path, settings)).methods
 

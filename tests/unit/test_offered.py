@@ -10,14 +10,14 @@ from sluss.services.common import new_link
 @pytest.fixture
 async def invited(tmp_path):
     """A meeting of the class `internal`, on an installation with three methods."""
-    async with build(tmp_path, durable=False, methods=frozenset({Method.SMS, Method.TOTP, Method.BANKID})) as world:
+    async with build(tmp_path, durable=False, methods=frozenset({Method.SMS, Method.SIGN_IN, Method.BANKID})) as world:
         await world.meeting(await world.organiser(), ANNA)
         yield world
 
 
 async def test_methods_of_the_class_are_offered_best_first(invited):
     offered = await invited.services.participation.methods(invited.link())
-    assert offered == (Method.BANKID, Method.TOTP, Method.SMS)
+    assert offered == (Method.BANKID, Method.SIGN_IN, Method.SMS)
 
 
 async def test_method_that_the_class_does_not_accept_is_not_offered(invited):
@@ -32,7 +32,7 @@ async def test_link_that_is_none_is_offered_what_some_class_would_be_and_always_
         offered = await participation.methods(link)
         assert offered == await participation.methods(link)
         classes.add(offered)
-    assert classes == {(Method.BANKID, Method.TOTP, Method.SMS), (Method.BANKID, Method.TOTP), (Method.BANKID,)}
+    assert classes == {(Method.BANKID, Method.SIGN_IN, Method.SMS), (Method.BANKID, Method.SIGN_IN), (Method.BANKID,)}
 
 
 async def test_withdrawn_link_offers_what_it_did(invited):

@@ -4,14 +4,16 @@ import contextlib
 import dataclasses
 import json
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
-from tests.unit.authenticator import Authenticator, data, text
+from tests.unit.authenticator import Authenticator, Maker, data, text
+from tests.unit.policies import loaded, shipped
 from tests.unit.world import ANNA, BROWSER, MOBILE, OTHER_BROWSER, PORTAL, World, build
 
 from sluss.domain.assurance import Method, Purpose
 from sluss.domain.audit import Action
-from sluss.domain.errors import InvalidInput, NotFound, NotVerified, SignInRequired, TooManyTries
+from sluss.domain.errors import ConfigError, InvalidInput, NotFound, NotVerified, SignInRequired, TooManyTries
 from sluss.domain.limits import PASSKEY_ADDRESS
 from sluss.services.common import new_id, new_link
 from sluss.services.passkeys import LIFETIME, MOST, UNUSED
@@ -379,7 +381,6 @@ async def test_passkey_added_after_bankid_is_that_of_the_person_whose_number_was
     ("by", "opens"),
     [
         (Method.SMS, ["internal"]),
-        (Method.TOTP, ["internal", "confidential"]),
         (Method.BANKID, ["internal", "confidential", "secret"]),
         (Method.SIGN_IN, ["internal", "confidential"]),
         (Method.SIGN_IN_HIGH, ["internal", "confidential", "secret"]),
@@ -651,3 +652,87 @@ async def test_copy_of_an_organisers_passkey_is_locked_and_shown_to_them(invited
         await signs_in(invited, own)
     (passkey,) = (await invited.services.passkeys.account(invited.session)).passkeys
     assert passkey.locked_at == invited.clock.now
+
+
+# Models, attested
+
+
+MODEL, OTHER_MODEL = UUID("2fc0579f-8113-47ea-b116-bb5a8db9202a"), UUID("ee882879-721c-4913-9775-3dfcce97072a")
+MAKER = Maker()
+
+
+@pytest.fixture
+async def attesting(tmp_path):
+    """An installation whose class `internal` takes passkeys of one model alone, and `open` of any."""
+    raw = shipped()
+    raw["classes"]["open"] = dict(raw["classes"]["internal"])
+    raw["classes"]["internal"]["passkey_authenticators"] = {"models": [str(MODEL)], "makers": MAKER.root}
+    async with build(tmp_path, durable=False, policy=loaded(tmp_path, raw)) as world:
+        world.eva, world.session = await world.signed_in()
+        await world.meeting(world.eva, ANNA)
+        yield world
+
+
+async def test_passkey_of_an_accepted_model_that_its_maker_attests_counts(attesting):
+    anna = await added(attesting, model=MODEL, maker=MAKER)
+    assert anna.told["attestation"] == "direct"
+    await proved(attesting, anna, browser=OTHER_BROWSER)
+    assert await sees(attesting, OTHER_BROWSER)
+    assert attesting.sql("SELECT model FROM passkeys") == [{"model": str(MODEL)}]
+
+
+NOT_ATTESTED = {
+    "none": {"model": MODEL},
+    "by itself": {"model": MODEL, "attests_itself": True},
+    "by a stranger": {"model": MODEL, "maker": Maker("Stranger")},
+    "by a stranger of the maker's name": {"model": MODEL, "maker": Maker()},
+    "of another model": {"model": OTHER_MODEL, "maker": MAKER},
+}
+
+
+@pytest.mark.parametrize("how", NOT_ATTESTED)
+async def test_passkey_of_no_accepted_model_is_not_added_where_the_class_wants_one(attesting, how):
+    with pytest.raises(NotVerified, match="of no model that this class accepts"):
+        await added(attesting, **NOT_ATTESTED[how])
+    assert attesting.sql("SELECT * FROM passkeys") == []
+
+
+async def test_attestation_of_one_model_that_is_said_to_be_of_another_is_none(attesting):
+    class Liar(Maker):
+        def batch(self, _: UUID) -> bytes:
+            return super().batch(OTHER_MODEL)
+
+    liar = Liar()
+    liar.__dict__ |= MAKER.__dict__
+    with pytest.raises(NotVerified, match="of no model that this class accepts"):
+        await added(attesting, model=MODEL, maker=liar)
+
+
+@pytest.mark.parametrize("how", NOT_ATTESTED)
+async def test_passkey_that_was_added_elsewhere_does_not_count_where_the_class_wants_a_model(attesting, how):
+    await attesting.meeting(attesting.eva, ANNA, sensitivity="open")
+    anna = await added(attesting, **NOT_ATTESTED[how])
+    await proved(attesting, anna, browser=OTHER_BROWSER)
+    await attesting.meeting(attesting.eva, ANNA)
+    assert Method.PASSKEY not in await attesting.services.participation.methods(attesting.link())
+    with pytest.raises(NotVerified, match="not accepted for this class"):
+        await proved(attesting, anna, browser="a third")
+
+
+async def test_class_that_wants_a_model_from_now_on_shuts_what_another_opened(attesting):
+    await attesting.meeting(attesting.eva, ANNA, sensitivity="open")
+    anna = await added(attesting)
+    await proved(attesting, anna, browser=OTHER_BROWSER)
+    attesting.change_class("open", passkey_models=frozenset({str(MODEL)}))
+    assert not await sees(attesting, OTHER_BROWSER)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["yubikey", [], {"models": [], "makers": "x"}, {"models": ["x"], "makers": MAKER.root},
+              {"models": [str(MODEL)], "makers": "x"}, {"models": [str(MODEL)]}],
+)  # fmt: skip
+def test_policy_with_models_that_are_none_or_without_makers_does_not_load(tmp_path, wrong):
+    raw = shipped()
+    raw["classes"]["internal"]["passkey_authenticators"] = wrong
+    with pytest.raises(ConfigError, match="passkey_authenticators"):
+        loaded(tmp_path, raw)

@@ -17,6 +17,7 @@ from sluss.domain.explain import explain
 from sluss.domain.gate import Role
 from sluss.domain.policy import BOUNDS, Encryption
 from sluss.domain.policy import written as in_file
+from sluss.factors import PARTICIPANT_METHODS
 from sluss.policy_file import default_policy, installed_policy, load_policy
 from sluss.web.pages import Texts
 
@@ -201,7 +202,7 @@ def test_check_names_the_classes_that_nobody_can_enter(sluss, tmp_path):
     assert re.fullmatch(r"ok .*/default-policy.yml", first)
     assert [line.partition(":")[0] for line in others] == ["confidential", "secret"]
     takes = "it takes bankid or sign_in_high or smartcard"
-    assert others[1].endswith(f"nobody can enter with what is set up (passkey, sms): {takes}")
+    assert others[1].endswith(f"nobody can enter with what is set up (passkey, sms, totp): {takes}")
     assert sluss("policy", "check", str(written(tmp_path, edited()))).output.count("nobody can enter") == 3
     assert sluss("policy", "check").output.count("nobody can enter") == 3  # it is where it belongs now
 
@@ -237,7 +238,7 @@ def test_explain_says_everything_that_the_class_says(sluss, lang):
         proofs = [line[2:].split("; ")[0] for line in result.output.splitlines() if line.startswith("- ")]
         assert proofs == [words.method(way.method) for way in ways]  # to see it, then to enter
         assert result.output.count(words.gettext("not set up here")) == sum(
-            way.method not in (Method.SMS, Method.PASSKEY) for way in ways
+            way.method not in PARTICIPANT_METHODS for way in ways
         )
         for number in (one.view.fresh.seconds // 3600, one.join.fresh.seconds // 60, one.retention.days):
             assert re.search(rf"\b{number}\b", result.output)

@@ -8,7 +8,8 @@ import pytest
 from tests.unit.policies import edited, loaded, shipped
 from tests.unit.world import ANNA, MOBILE, World, build
 
-from sluss.domain.assurance import Method, Purpose, worth
+from sluss.domain.assurance import ADDED, Method, Purpose, worth
+from sluss.domain.authenticators import Authenticator
 from sluss.domain.drafts import MAX_PARTICIPANTS
 from sluss.domain.errors import NotVerified, TooManyTries, Waiting
 from sluss.domain.explain import Explanation, explain
@@ -44,7 +45,7 @@ class Row:
     opens: bool
     """And is fresh enough to open what it is for."""
     added_after: Method | None = None
-    """Of a passkey: how its owner had shown who they are. None: by a method that shows the invitation."""
+    """How its owner had shown who they are, if it was added. None: by a method that shows the invitation."""
 
     def __str__(self) -> str:
         who = "" if self.same_person else " by somebody else"
@@ -62,7 +63,7 @@ def rows(explanation: Explanation) -> list[Row]:
         for same_person in (True, False) if purpose is Purpose.JOIN else (True,):
             fresh = ways.get((purpose, method))
             old = age(which, fresh or asked[purpose])
-            for added_after in others(Method) if method is Method.PASSKEY else (None,):
+            for added_after in others(Method) if method in ADDED else (None,):
                 accepted = fresh is not None and same_person and (not added_after or added_after in views)
                 found.append(
                     Row(purpose, method, old, same_person, accepted, accepted and old < (fresh or old), added_after)
@@ -71,8 +72,8 @@ def rows(explanation: Explanation) -> list[Row]:
 
 
 def others(methods) -> list[Method]:
-    """All but the passkey."""
-    return [method for method in methods if method is not Method.PASSKEY]
+    """All but those that are added after another."""
+    return [method for method in methods if method not in ADDED]
 
 
 @pytest.fixture(params=CLASSES, ids="-".join)
@@ -101,13 +102,13 @@ async def invited(world: World, explanation: Explanation, number: int) -> list[t
 def subject(world: World, method: Method, invitation: str, person: str = "same") -> str:
     """By what the method knows the person."""
     identity = worth(method).identity
-    if method is Method.PASSKEY:
-        return f"{person} passkey of {invitation}"
+    if method in ADDED:
+        return f"{person} {method} of {invitation}"
     return world.ground.phone_hash(MOBILE) if method is Method.SMS else f"{identity} of the {person} person"
 
 
-async def keep_passkeys(world: World, invitation: str, added_after: Method) -> None:
-    """Let the invited person have two."""
+async def keep_added(world: World, invitation: str, added_after: Method) -> None:
+    """Let the invited person have two passkeys and two authenticators."""
 
     def work(tx):
         one = tx.invitations.get(invitation)
@@ -115,6 +116,8 @@ async def keep_passkeys(world: World, invitation: str, added_after: Method) -> N
         for person in ("same", "other"):
             passkey_id = subject(world, Method.PASSKEY, invitation, person)
             tx.passkeys.add(Passkey(passkey_id, owner, b"", 0, added_after, "", world.clock.now))
+            totp_id, of = subject(world, Method.TOTP, invitation, person), owner if person == "same" else f"-{owner}"
+            tx.authenticators.put(Authenticator(totp_id, of, "A", added_after, "", world.clock.now), world.clock.now)
 
     await world.store.run(work)
 
@@ -152,7 +155,7 @@ async def outcome(world: World, explanation: Explanation, row: Row, link: str, i
     """Whether the row's proof counts, and whether it opens what it is for; where it did not count, put in by force."""
     at = world.clock.now - row.age
     added_after = row.added_after or others(way.method for way in explanation.of(Purpose.VIEW))[0]
-    await keep_passkeys(world, invitation, added_after)
+    await keep_added(world, invitation, added_after)
     if row.purpose is Purpose.JOIN:
         same = [w.method for w in explanation.of(Purpose.VIEW) if w.worth.identity is worth(row.method).identity]
         by = same[0] if same else explanation.of(Purpose.VIEW)[0].method

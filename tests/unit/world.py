@@ -181,8 +181,8 @@ class World:
         return meeting
 
     def link(self, to: str = ANNA[1]) -> str:
-        """The personal link of the last mail to `to`."""
-        body = [text for address, text in self.mail.sent if address == to][-1]
+        """The personal link of the last mail with one to `to`."""
+        body = [text for address, text in self.mail.sent if address == to and "/i/" in text][-1]
         return re.search(rf"https://{PORTAL}/i/(\S+)", body)[1]
 
     def code(self, to: str = MOBILE) -> str:

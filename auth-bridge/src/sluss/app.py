@@ -44,6 +44,7 @@ from sluss.services import Services
 from sluss.services.admission import Admission
 from sluss.services.attendance import Attendance
 from sluss.services.audit_log import AuditLog
+from sluss.services.authenticators import Authenticators
 from sluss.services.bankid import BankIdOrders
 from sluss.services.common import Ground, Site
 from sluss.services.directory import PACE, Directory
@@ -283,6 +284,7 @@ def _services(
         meetings=Meetings(ground, door),
         participation=participation,
         passkeys=Passkeys(ground, organisers, tickets, participation, verifications),
+        authenticators=Authenticators(ground, participation, verifications),
         sign_ins=SignIns(ground, provider, verifications, organisers, tickets),
         directory=directory,
         tickets=tickets,

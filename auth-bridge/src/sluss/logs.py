@@ -54,7 +54,7 @@ def configure(level: str, form: Literal["json", "text"], registry: CollectorRegi
 def _escape(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Write what a terminal would obey as an escape; the renderer does so with line ends alone."""
     for key, value in event.items():
-        if isinstance(value, str):
+        if isinstance(value, str) and not value.isprintable():
             event[key] = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in value)
     return event
 

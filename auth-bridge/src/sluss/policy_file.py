@@ -5,7 +5,10 @@ from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from uuid import UUID
 
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec import Meta
 
 from sluss.domain import policy
@@ -59,11 +62,19 @@ class _Jitsi(Section, frozen=True, kw_only=True):
     end_to_end_encryption: Encryption
 
 
+class _Models(Section, frozen=True, kw_only=True):
+    """Models of passkeys by their AAGUIDs, and the certificates of those who make them."""
+
+    models: Annotated[tuple[UUID, ...], Meta(min_length=1)]
+    makers: Annotated[str, Meta(min_length=1)]
+
+
 class _Class(Section, frozen=True, kw_only=True):
     title: _Text
     description: _Text
     view: _Requirement
     join: _Requirement
+    passkey_authenticators: Literal["any"] | _Models
     grace: Duration
     attendees: Literal["shown", "hidden"]
     waiting_room: bool
@@ -111,6 +122,7 @@ def _class(path: Path, name: object, raw: object) -> SensitivityClass:
     if not isinstance(name, str) or not _CLASS_NAME.fullmatch(name):
         raise ConfigError(f"{path}: {under}: a class is called by lower-case letters, digits, - and _")
     read = typed(path, raw, _Class, what="key of a class", under=under)
+    models = None if isinstance(read.passkey_authenticators, str) else read.passkey_authenticators
     try:
         one = SensitivityClass(
             name,
@@ -125,6 +137,8 @@ def _class(path: Path, name: object, raw: object) -> SensitivityClass:
             devices=read.devices,
             keeps_origin=read.keep_origin,
             retention=read.retention.length,
+            passkey_models=None if models is None else frozenset(map(str, models.models)),
+            passkey_makers=() if models is None else _certificates(models.makers),
             features=Features(
                 recording=read.jitsi.recording == "allowed",
                 chat=read.jitsi.chat == "allowed",
@@ -136,6 +150,14 @@ def _class(path: Path, name: object, raw: object) -> SensitivityClass:
     except PolicyError as error:
         raise ConfigError(f"{path}: {under}.{error.key}: {error.what}") from None
     return one
+
+
+def _certificates(pem: str) -> tuple[bytes, ...]:
+    try:
+        found = x509.load_pem_x509_certificates(pem.encode())
+    except ValueError:
+        raise PolicyError("passkey_authenticators.makers", "must be certificates in PEM") from None
+    return tuple(one.public_bytes(Encoding.DER) for one in found)
 
 
 def _requirement(read: _Requirement, key: str) -> Requirement:

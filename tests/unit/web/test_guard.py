@@ -19,6 +19,7 @@ PUBLIC_ROUTES = {
     "not_me", "join_code", "join_verify", "room", "ticket", "here", "outside",
     "sign_in_passkey", "sign_in_passkey_verify", "passkey", "passkey_verify", "passkey_new", "passkey_add",
     "passkey_remove", "join_passkey", "join_passkey_verify",
+    "totp", "join_totp", "totp_new", "totp_add", "totp_remove",
     "bankid", "bankid_qr", "bankid_collect", "bankid_cancel", "join_bankid", "join_bankid_qr", "join_bankid_collect",
     "join_bankid_cancel", "bankid_returned",
     "ldap", "join_ldap",

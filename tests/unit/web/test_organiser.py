@@ -259,11 +259,10 @@ async def test_who_is_here_is_told_to_the_organiser_with_the_means_to_put_them_o
 
 
 async def test_a_locked_person_is_seen_with_the_minutes_and_unlocked_with_a_button(portal, organiser, meeting, link):
-    stranger = portal.browser()
-    await stranger.get(link)
     for _ in range(9):
-        await stranger.submit(f"{link}/code")
+        stranger = portal.browser()
         await stranger.get(link)
+        await stranger.submit(f"{link}/code")
         portal.world.clock.forward(seconds=30)
     page = await organiser.get(f"/meetings/{meeting}")
     assert re.search(r"Too many codes were asked for with this link\. Locked for 1\d minutes\.", page.text)
@@ -341,3 +340,35 @@ async def test_classes_are_called_what_the_policy_calls_them_in_the_readers_lang
 async def test_form_says_so_where_nobody_could_enter_any_class(portal, organiser):
     portal.world.change_class(join=Requirement((Method.BANKID,), timedelta(minutes=5)))
     assert "No class can be chosen" in (await organiser.get("/meetings/new")).text
+
+
+async def test_the_organiser_gives_a_participant_another_number(portal, organiser, meeting, link):
+    page = await organiser.get(f"/meetings/{meeting}")
+    (at,) = [form.action for form in page.forms if form.action.endswith("/number")]
+    page = await organiser.submit(at, mobile="12")
+    assert (page.status, "Write a mobile number such as" in page.text) == (422, True)
+    await organiser.get(f"/meetings/{meeting}")
+    page = await organiser.submit(at, mobile="070-174 06 99")
+    assert "+46 70 174 06 99" in page.text
+    stranger = portal.browser()
+    await stranger.get(link)
+    await stranger.submit(f"{link}/code")
+    await portal.world.worker.deliver_due()
+    assert portal.world.sms.sent[-1][0] == "+46701740699"
+
+
+async def test_code_page_says_when_another_code_can_be_asked_for_and_lets_the_phone_fill_it_in(portal, link):
+    for language, after in (("en", "another code 1 minute after the last one"), ("sv", "en ny kod 1 minut efter")):
+        browser = portal.browser(language)
+        await browser.get(link)
+        assert "after the last one" not in (await browser.get(f"{link}/code")).text
+        await browser.get(link)
+        await browser.submit(f"{link}/code")
+        portal.world.clock.forward(seconds=30)
+        page = await browser.submit(f"{link}/code")
+        assert after in page.text
+        assert 'autocomplete="one-time-code"' in page.html
+        assert 'inputmode="numeric"' in page.html
+        await portal.world.worker.deliver_due()
+        assert re.search(r"^@portal\.sluss\.test #\d{6}$", portal.world.sms.sent[-1][1], re.MULTILINE)
+        portal.world.clock.forward(seconds=30)

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 from tests.unit.web.conftest import ANNA, BENGT
 
+from sluss.domain.assurance import Method
 from sluss.domain.policy import Encryption
 
 
@@ -18,12 +19,19 @@ def plain(page, link: str) -> str:
     return page.html.replace(page.csrf, "CSRF").replace(link, "LINK")
 
 
+async def wrong(portal, link: str = "wrong") -> str:
+    """The path of a link that is none, and does not look as if its person had a passkey or an authenticator."""
+    while await portal.services.participation.methods(link) != (Method.SMS,):
+        link += "A"
+    return f"/i/{link}"
+
+
 async def test_a_live_withdrawn_and_wrong_link_look_alike_to_the_byte(portal, organiser, link):
     await portal.meeting(organiser, BENGT)
     withdrawn = await portal.link(BENGT)
     await portal.services.participation.not_me(withdrawn.removeprefix("/i/"), "")
     pages = []
-    for path in (link, withdrawn, "/i/wrong", "/i/" + "A" * 43):
+    for path in (link, withdrawn, await wrong(portal), await wrong(portal, "A" * 43)):
         stranger = portal.browser()
         page = await stranger.get(path)
         assert page.status == 200
@@ -34,7 +42,7 @@ async def test_a_live_withdrawn_and_wrong_link_look_alike_to_the_byte(portal, or
 
 async def test_they_go_on_looking_alike_after_a_code_was_asked_for_and_typed(portal, organiser, link):
     seen = []
-    for path in (link, "/i/wrong"):
+    for path in (link, await wrong(portal)):
         stranger = portal.browser()
         await stranger.get(path)
         form = await stranger.submit(f"{path}/code")
@@ -113,7 +121,7 @@ async def test_this_is_not_me_locks_the_link_in_one_click(portal, link):
 
 async def test_not_me_says_the_same_of_a_wrong_link(portal, link):
     pages = []
-    for path in (link, "/i/wrong"):
+    for path in (link, await wrong(portal)):
         stranger = portal.browser()
         await stranger.get(f"{path}/code")
         pages.append(plain(await stranger.submit(f"{path}/not-me"), path))
@@ -163,7 +171,7 @@ async def test_the_room_page_asks_why_it_is_over_and_a_link_alone_is_told_nothin
     answer = await anna.ask("GET", f"{link}/outside", Accept="application/json")
     assert await answer.raw.json() == {"reason": "not-open"}
     told = []
-    for path in (link, "/i/wrong"):
+    for path in (link, await wrong(portal)):
         refused = await portal.browser().ask("GET", f"{path}/outside", Accept="application/json")
         told.append((refused.status, {**await refused.raw.json(), "request_id": ""}))
     assert told[0] == told[1]

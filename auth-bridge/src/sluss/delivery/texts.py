@@ -24,6 +24,13 @@ _ENROLMENT_NOT_YOU = {
     "sv": "Var det inte du? Då kan någon ditt lösenord. Byt det, och säg till IT-avdelningen.",
     "en": "Was it not you? Then somebody knows your password. Change it, and tell the IT department.",
 }
+_NUMBER_SUBJECT = {"sv": "Ett nytt telefonnummer", "en": "A new phone number"}
+_NUMBER = {
+    "sv": "Till din personliga länk hör nu ett annat telefonnummer. Länken är densamma. Om du inte väntade dig det, "
+    "använd den inte, och hör av dig till den som du väntade den från.",
+    "en": "Another phone number now belongs to your personal link. The link is the same. If you did not expect that, "
+    "do not use it, and tell whom you expected it from.",
+}
 _CODE = {
     "sv": "{code} är din kod. Lämna den inte till någon.",
     "en": "{code} is your code. Give it to nobody.",
@@ -47,6 +54,12 @@ def invitation(locale: str, link: str) -> tuple[str, str]:
     ours, theirs = _INVITATION[locale], _INVITATION[second]
     body = f"{ours}\n{theirs}\n\n{link}\n\n{_LINK_ONLY[locale]}\n{_LINK_ONLY[second]}\n"
     return f"{SUBJECT[locale]} / {SUBJECT[second]}", body
+
+
+def number_changed(locale: str) -> tuple[str, str]:
+    """Subject and body of the mail that tells a participant of it, first language first."""
+    second = _OTHER[locale]
+    return f"{_NUMBER_SUBJECT[locale]} / {_NUMBER_SUBJECT[second]}", f"{_NUMBER[locale]}\n\n{_NUMBER[second]}\n"
 
 
 def not_me(locale: str, portal: str) -> tuple[str, str]:

@@ -139,6 +139,9 @@ SIGN_INS = frozenset({Method.SIGN_IN, Method.SIGN_IN_HIGH})
 ORGANISERS_OWN = frozenset({Method.TOTP, Method.PASSKEY}) | SIGN_INS
 """How an organiser proves once more who they are, at a meeting's door and before its attendance."""
 
+ADDED = frozenset({Method.PASSKEY, Method.TOTP})
+"""What a participant adds after another proof. It says that this is the same person as then, and lifts nothing."""
+
 STRONGER: dict[Method, Method] = {Method.SIGN_IN: Method.SIGN_IN_HIGH}
 """Where the first is accepted, so is the second, which is the same and more."""
 

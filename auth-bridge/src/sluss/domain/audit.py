@@ -35,6 +35,9 @@ class Action(StrEnum):
     PASSKEY_ADDED = "passkey-added"
     PASSKEY_REMOVED = "passkey-removed"
     PASSKEY_LOCKED = "passkey-locked"
+    AUTHENTICATOR_ADDED = "authenticator-added"
+    AUTHENTICATOR_REMOVED = "authenticator-removed"
+    NUMBER_CHANGED = "number-changed"
     MEETING_CREATED = "meeting-created"
     MEETING_ENDED = "meeting-ended"
     INVITED = "invited"
@@ -96,9 +99,12 @@ class Entry:
         return canonical({name: getattr(self, name) for name in self.__slots__})
 
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
 def canonical(value: Mapping[str, object]) -> str:
     """Sorted keys, no white space, nothing escaped that need not be."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _ENCODER.encode(value)
 
 
 def parse(text: str) -> Entry:

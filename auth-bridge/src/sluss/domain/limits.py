@@ -76,7 +76,8 @@ class SmsRules:
 _MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 # Asking for a code. Wrong, withdrawn and live links count alike. A browser that was verified for the link before has
-# limits of its own, so that nobody else who has the link can use up what the right person needs.
+# limits of its own, so that nobody else who has the link can use up what the right person needs. In one browser each
+# code in a row makes the pause longer: factors/sms.py.
 CODE_PAUSE = Limit("code-pause", 1, timedelta(seconds=30))  # a link and purpose
 CODES_LINK = Limit("codes-link", 16, 4 * _HOUR, LockKind.CODES)
 CODES_LINK_ADDRESS = Limit("codes-link-address", 8, 2 * _HOUR, LockKind.CODES)
@@ -102,6 +103,8 @@ BANKID_LINK_ADDRESS = Limit("bankid-link-address", 12, 2 * _HOUR, LockKind.BANKI
 BANKID_BROWSER = Limit("bankid-browser", 12, _HOUR, LockKind.BANKID)  # a verified one, in place of the two above
 BANKID_ADDRESS = Limit("bankid-address", 300, 300 * timedelta(seconds=1))
 BANKID_ALL = Limit("bankid-all", 600, 120 * timedelta(seconds=1))
+# Wrong codes from a person's authenticator, with all links they have. Three codes are right at a moment.
+TOTP_PERSON = Limit("totp-person", 30, 15 * _HOUR, LockKind.TRIES)
 # Asking to use a passkey, or for what it is to sign. It cannot be guessed; each asking is a row for five minutes.
 PASSKEY_ADDRESS = Limit("passkey-address", 1000, timedelta(seconds=100))
 

@@ -6,6 +6,7 @@ from enum import StrEnum
 from zoneinfo import ZoneInfo
 
 from sluss.domain.assurance import Method
+from sluss.domain.authenticators import Authenticator
 from sluss.domain.gate import Role
 from sluss.domain.limits import Lock
 from sluss.domain.passkeys import Passkey
@@ -242,6 +243,9 @@ class InvitationView:
     passkeys: tuple[Passkey, ...]
     """This person's."""
     may_add_passkey: bool
+    authenticator: Authenticator | None = None
+    """This person's."""
+    may_add_authenticator: bool = False
     others: tuple[str, ...] = ()
     """Who else is invited, where the class shows it."""
 

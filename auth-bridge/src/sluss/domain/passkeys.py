@@ -17,13 +17,15 @@ class Passkey:
     """Attested credential data (WebAuthn 6.5.1): its id and public key."""
     sign_count: int
     enrolled_by: Method
-    """How its owner had shown who they are when it was added: see `SensitivityClass.accepts_passkey`."""
+    """How its owner had shown who they are when it was added: see `SensitivityClass.accepts_added`."""
     enrolled_as: str
     """By what that method knew them: the subject of that verification."""
     created_at: datetime
     used_at: datetime | None = None
     locked_at: datetime | None = None
     """When its sign count went back."""
+    model: str = ""
+    """Its AAGUID, if one of the policy's makers attested it."""
 
     def is_copy(self, sign_count: int) -> bool:
         """Whether a proof with this count shows that there are two of it (WebAuthn 6.1.1). Those of 0 do not count."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
-from sluss.domain.assurance import SINGLE_FACTORS, STRONGER, Method, Purpose, worth
+from sluss.domain.assurance import ADDED, SINGLE_FACTORS, STRONGER, Method, Purpose, worth
 
 
 class PolicyError(ValueError):
@@ -73,13 +73,21 @@ class SensitivityClass:
     retention: timedelta
     """So long after its end a meeting's personal data is kept."""
     features: Features
+    passkey_models: frozenset[str] | None = None
+    """The AAGUIDs of which participants' passkeys must be. None: of any, attested or not."""
+    passkey_makers: tuple[bytes, ...] = ()
+    """Whose certificates (DER) attest these."""
 
     def requirement(self, purpose: Purpose) -> Requirement:
         """What opens the invitation, or the meeting."""
         return self.view if purpose is Purpose.VIEW else self.join
 
-    def accepts_passkey(self, enrolled_by: Method) -> bool:
-        """Whether a passkey counts that was added after a verification by `enrolled_by`.
+    def accepts_model(self, model: str) -> bool:
+        """Whether a participant's passkey counts whose attested AAGUID is `model`; empty if there is none."""
+        return self.passkey_models is None or model in self.passkey_models
+
+    def accepts_added(self, enrolled_by: Method) -> bool:
+        """Whether a passkey or authenticator counts that was added after a verification by `enrolled_by`.
 
         It says that it is the same person as then, and lifts nothing: who that was is known no better than it was then.
         """
@@ -88,8 +96,8 @@ class SensitivityClass:
     def ways_in(self, available: Iterable[Method]) -> tuple[Method, ...]:
         """The available methods that lead a participant all the way: into the meeting, known from the invitation."""
         have = tuple(available)
-        if not any(self.accepts_passkey(method) for method in have if method is not Method.PASSKEY):
-            have = tuple(method for method in have if method is not Method.PASSKEY)
+        if not any(self.accepts_added(method) for method in have if method not in ADDED):
+            have = tuple(method for method in have if method not in ADDED)
         seen_by = {worth(method).identity for method in have if self.view.accepts(method)}
         return tuple(method for method in have if self.join.accepts(method) and worth(method).identity in seen_by)
 

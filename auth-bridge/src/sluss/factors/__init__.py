@@ -2,5 +2,5 @@
 
 from sluss.domain.assurance import Method
 
-PARTICIPANT_METHODS = frozenset({Method.SMS, Method.PASSKEY})
+PARTICIPANT_METHODS = frozenset({Method.SMS, Method.PASSKEY, Method.TOTP})
 """What a participant can verify with on every installation. `Settings.methods` adds what is set up."""

@@ -1,20 +1,26 @@
 """Passkeys (WebAuthn Level 3), through python-fido2: making one, and a proof by one.
 
 The user is verified by PIN or biometrics each time. A passkey is one that its authenticator finds by itself
-(discoverable), so that no page need name any, or tell who has one. Attestation is not asked for.
+(discoverable), so that no page need name any, or tell who has one. Attestation is asked for where
+there are makers who are believed.
 """
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
+from cryptography import x509
+from fido2.attestation.base import AttestationResult, AttestationVerifier
 from fido2.server import Fido2Server
 from fido2.utils import websafe_encode
 from fido2.webauthn import (
     AttestationConveyancePreference,
     AttestedCredentialData,
     AuthenticationResponse,
+    AuthenticatorData,
     CollectedClientData,
     PublicKeyCredentialParameters,
     PublicKeyCredentialRpEntity,
@@ -40,16 +46,36 @@ class NewPasskey:
     credential: bytes
     """Attested credential data (WebAuthn 6.5.1): the id and the public key."""
     sign_count: int
+    model: str
+    """Its AAGUID, if one of the makers attested it; empty if not."""
+
+
+class _Makers(AttestationVerifier):
+    """Believes an attestation that leads to the certificate of one of these makers (WebAuthn 7.1, step 24)."""
+
+    def __init__(self, makers: Collection[bytes]) -> None:
+        super().__init__()
+        self._by_name = {x509.load_der_x509_certificate(one).subject.public_bytes(): one for one in makers}
+
+    def ca_lookup(self, attestation_result: AttestationResult, auth_data: AuthenticatorData) -> bytes | None:  # noqa: ARG002
+        """The maker who issued the last certificate of the path. Self attestation has none, and nobody to believe."""
+        if not attestation_result.trust_path:
+            return None
+        last = x509.load_der_x509_certificate(attestation_result.trust_path[-1])
+        return self._by_name.get(last.issuer.public_bytes())
 
 
 class Ceremonies:
     """Both ceremonies of the relying party that the portal is. Challenges are the caller's, 32 bytes, used once."""
 
-    def __init__(self, host: str, origin: str, organisation: str, lifetime: timedelta) -> None:
+    def __init__(
+        self, host: str, origin: str, organisation: str, lifetime: timedelta, makers: Collection[bytes] = ()
+    ) -> None:
+        self._makers = _Makers(makers) if makers else None
+        preference = AttestationConveyancePreference.DIRECT if makers else AttestationConveyancePreference.NONE
         party = PublicKeyCredentialRpEntity(id=host, name=organisation)
-        self._server = Fido2Server(
-            party, AttestationConveyancePreference.NONE, verify_origin=lambda said: said == origin
-        )
+        # What is attested is checked in `_model`: a passkey of no model that is known is one all the same.
+        self._server = Fido2Server(party, preference, verify_origin=lambda said: said == origin)
         self._timeout = {"timeout": lifetime // timedelta(milliseconds=1)}
         self._server.allowed_algorithms = [
             PublicKeyCredentialParameters(type=PublicKeyCredentialType.PUBLIC_KEY, alg=alg) for alg in _ALGORITHMS
@@ -82,7 +108,18 @@ class Ceremonies:
             raise _refused(error) from error
         if one is None or one.public_key.ALGORITHM not in _ALGORITHMS:
             raise NotVerified("passkey: no key of a kind that was asked for")
-        return NewPasskey(websafe_encode(one.credential_id), bytes(one), data.counter)
+        return NewPasskey(websafe_encode(one.credential_id), bytes(one), data.counter, self._model(answer))
+
+    def _model(self, answer: RegistrationResponse) -> str:
+        if self._makers is None:
+            return ""
+        attested = answer.response.attestation_object
+        try:
+            self._makers.verify_attestation(attested, answer.response.client_data.hash)
+        except Exception:  # whatever the library stumbles over attests nothing
+            return ""
+        data = attested.auth_data.credential_data
+        return str(UUID(bytes=bytes(data.aaguid))) if data else ""
 
     def proved(self, challenge: bytes, response: str, credential: bytes) -> int:
         """Check an AuthenticationResponseJSON by this passkey (WebAuthn 7.2); its sign count. Raises `NotVerified`."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from sluss.services.admission import Admission
 from sluss.services.attendance import Attendance
 from sluss.services.audit_log import AuditLog
+from sluss.services.authenticators import Authenticators
 from sluss.services.bankid import BankIdOrders
 from sluss.services.directory import Directory
 from sluss.services.health import Health
@@ -26,6 +27,7 @@ class Services:
     meetings: Meetings
     participation: Participation
     passkeys: Passkeys
+    authenticators: Authenticators
     sign_ins: SignIns
     directory: Directory
     tickets: Tickets

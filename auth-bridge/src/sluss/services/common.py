@@ -58,7 +58,7 @@ class Ground:
         return self.hasher.digest("personal-number", personal_number)
 
     def passkey_owner_hash(self, email: str, mobile: str) -> str:
-        """How the owner of a passkey is known again from one invitation to the next: as the organiser named them."""
+        """How the owner of a passkey or authenticator is known again, from one invitation to the next: as invited."""
         return self.hasher.digest("person", email.casefold(), mobile)
 
     def limit_key(self, *values: str, address: str = "") -> str:

@@ -95,6 +95,7 @@ class Housekeeping:
         def forget(tx: Transaction) -> None:
             tx.limits.purge(now)
             tx.passkeys.purge(now - UNUSED)
+            tx.authenticators.purge(now - UNUSED)
             tx.outbox.purge(now - _KEEP_MESSAGES)
 
         await self._g.store.run(forget)

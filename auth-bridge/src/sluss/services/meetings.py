@@ -9,6 +9,7 @@ import structlog
 
 from sluss.delivery import texts
 from sluss.delivery.worker import MAIL, SMS
+from sluss.domain.assurance import ADDED, Method
 from sluss.domain.audit import Action
 from sluss.domain.drafts import check_count, check_name
 from sluss.domain.errors import GateUnavailable, InvalidInput, NotFound, SlussError
@@ -33,6 +34,9 @@ from sluss.services.expel import expel
 from sluss.store.database import Transaction
 
 _CLOSED = {InvitationState.WITHDRAWN: Action.WITHDRAWN, InvitationState.PUT_OUT: Action.PUT_OUT}
+
+KNOWN_BY_NUMBER = ADDED | {Method.SMS}
+"""What proves somebody to be who has a number, or was added by who had it."""
 
 _log = structlog.get_logger()
 
@@ -171,12 +175,44 @@ class Meetings:
 
         meeting, invitation, inside = await self._g.store.run(work)
         self._g.wake_outbox()
-        text = "The organiser has sent you a new link."
-        if inside:
-            await self._expel(meeting, invitation, text)
-        elif meeting.is_open(now):
-            with contextlib.suppress(GateUnavailable):  # without a link to it, nobody enters by an earlier yes
-                await self._expel(meeting, invitation, text)
+        await self._out(meeting, invitation, "The organiser has sent you a new link.", now, inside=inside)
+        return meeting.id
+
+    async def change_number(self, organiser: Organiser, invitation_id: str, mobile: str) -> str:
+        """Send codes to another phone from now on. Whoever was known by the old number is not any more, and put out.
+
+        The link stays; the participant is told by mail. `mobile` is E.164. Returns the meeting's id. Raises
+        `InvalidInput`, `NotFound`; `GateUnavailable` if Prosody did not confirm that they are out.
+        """
+        now = self._g.clock()
+
+        def work(tx: Transaction) -> tuple[Meeting, Invitation, bool] | SlussError:
+            found = self._own_invitation(tx, organiser, invitation_id)
+            if isinstance(found, NotFound):
+                return found
+            meeting, invitation = found
+            if invitation.state is not InvitationState.LIVE or invitation.role is Role.ORGANISER:
+                return NotFound("the invitation is closed, or has no number")
+            if not self._g.sms.reaches(mobile) or mobile == invitation.mobile:
+                return InvalidInput("mobile", "Write another number, to which codes can be sent.")
+            who = invitation.id
+            tx.invitations.set_mobile(who, mobile)
+            tx.challenges.remove_all(tx.invitations.link_hashes(meeting.id)[who])
+            tx.verifications.revoke(who, KNOWN_BY_NUMBER)
+            tx.tickets.kill(who)
+            tx.outbox.cancel(who, SMS)
+            subject, body = texts.number_changed(self._g.site.locale)
+            message = {"to": invitation.email, "subject": subject, "body": body}
+            tx.outbox.put(MAIL, message, None, now=now, expires_at=meeting.closes_at)
+            self._record(tx, Action.NUMBER_CHANGED, meeting, invitation)
+            inside = invitation.id in {person.invitation_id for person in tx.attendance.here(meeting.id)}
+            return meeting, invitation, inside
+
+        meeting, invitation, inside = await self._g.store.run(work)
+        self._g.wake_outbox()
+        _log.info("number_changed", invitation=invitation_id, organiser=organiser.id)
+        text = "The organiser has changed the number that codes for you go to."
+        await self._out(meeting, invitation, text, now, inside=inside)
         return meeting.id
 
     async def withdraw(self, organiser: Organiser, invitation_id: str) -> str:
@@ -199,7 +235,10 @@ class Meetings:
             if isinstance(found, NotFound):
                 return found
             meeting, invitation = found
-            limits.undo(tx, self._owners(tx, meeting.id).get(invitation.id, ()))
+            owners = self._owners(tx, meeting.id).get(invitation.id, ())
+            limits.undo(tx, owners)
+            for owner in owners:
+                tx.challenges.let_ask(owner)
             self._g.audit.record(
                 tx,
                 now,
@@ -288,6 +327,14 @@ class Meetings:
         tx.invitations.add(invitation, self._g.link_hash(link), now)
         self._record(tx, Action.INVITED, meeting, invitation)
         self._mail_link(tx, meeting, invitation, link, now)
+
+    async def _out(self, meeting: Meeting, invitation: Invitation, text: str, now: datetime, *, inside: bool) -> None:
+        """Put out who came in by what counts no more, and who is about to. Raises `GateUnavailable` for the first."""
+        if inside:
+            await self._expel(meeting, invitation, text)
+        elif meeting.is_open(now):
+            with contextlib.suppress(GateUnavailable):  # without a link to it, nobody enters by an earlier yes
+                await self._expel(meeting, invitation, text)
 
     async def _expel(self, meeting: Meeting, invitation: Invitation, text: str) -> None:
         actor = audit.organiser(meeting.organiser_id)

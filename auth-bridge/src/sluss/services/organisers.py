@@ -162,7 +162,7 @@ class Organisers:
         if record.entry is None:
             check_strength(password, [*record.organiser.name.split(), *record.organiser.email.split("@")])
         now = self._g.clock()
-        if (step := totp.matching_step(record.totp_secret, _digits(code), now)) is None:
+        if (right := totp.match(record.totp_secret, _digits(code), now)) is None:
             raise InvalidInput("code", "That code is not right. Check that the phone's clock is, and try the next one.")
         stored = await self._passwords.hash(password) if record.entry is None else None
         codes = [_recovery_code() for _ in range(RECOVERY_CODES)]
@@ -172,7 +172,7 @@ class Organisers:
                 raise NotFound("enrolment link used meanwhile")
             who = record.organiser.id
             tx.organisers.enrol(who, stored, [self._recovery_hash(who, c) for c in codes], now)
-            tx.organisers.use_step(who, step)
+            tx.organisers.use_step(who, right.step, right.drift)
             tx.sessions.remove_all(who)
             self._g.audit.record(tx, now, Action.ENROLLED, actor=audit.organiser(who), subject=audit.organiser(who))
 
@@ -442,8 +442,8 @@ class Organisers:
         """
         if refusal := limits.refusal(tx, uses, now):
             return refusal
-        step = totp.matching_step(record.totp_secret, _digits(code), now)
-        right = step is not None and tx.organisers.use_step(record.organiser.id, step)
+        found = totp.match(record.totp_secret, _digits(code), now, record.totp_drift)
+        right = found is not None and tx.organisers.use_step(record.organiser.id, found.step, found.drift)
         if not right and recovery:
             who = record.organiser.id
             right = tx.organisers.use_recovery_code(who, self._recovery_hash(who, code), now)

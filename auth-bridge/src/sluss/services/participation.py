@@ -6,14 +6,14 @@ writes, the same answers, the same time.
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import structlog
 
 from sluss.delivery import texts
 from sluss.delivery.worker import MAIL, NOTHING, SMS
-from sluss.domain.assurance import Method, Purpose
+from sluss.domain.assurance import ADDED, Method, Purpose
 from sluss.domain.audit import NOBODY, Action, Outcome
 from sluss.domain.errors import GateUnavailable, NotVerified, SlussError, TooManyTries, Waiting
 from sluss.domain.freshness import is_fresh
@@ -27,11 +27,6 @@ from sluss.domain.limits import (
     CODES_LINK_ADDRESS,
     SMS_MEETING,
     SMS_NUMBER,
-    TRIES_ADDRESS,
-    TRIES_ALL,
-    TRIES_BROWSER,
-    TRIES_LINK,
-    TRIES_LINK_ADDRESS,
 )
 from sluss.domain.meetings import Answer, Invitation, InvitationState, InvitationView, Meeting
 from sluss.factors import sms
@@ -40,15 +35,33 @@ from sluss.services.common import Ground
 from sluss.services.expel import expel
 from sluss.services.meetings import close, sms_day_opens
 from sluss.services.tickets import ticket_basis
-from sluss.services.verification import Verifications, counts, live
+from sluss.services.verification import Verifications, counts, live, used
 from sluss.store.database import Transaction
 from sluss.store.proof import Challenge, Verification
 
-ADD_PASSKEY = timedelta(minutes=15)
-"""Whoever proved who they are no longer ago may add a passkey."""
+ADDING = timedelta(minutes=15)
+"""Whoever proved who they are no longer ago may add a passkey or an authenticator."""
 _NOBODY = "nobody"
 _ANSWERED = {Answer.ACCEPTED: Action.ACCEPTED, Answer.DECLINED: Action.DECLINED}
 _log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """For whom a passkey or authenticator is added."""
+
+    id: str
+    name: str
+    """How it is called on their own device."""
+    by: Method
+    known_as: str
+    """The subject of the verification by it."""
+    who: str
+    """In the audit log."""
+    verification: str = ""
+    """Its id."""
+    models: frozenset[str] | None = None
+    """Of which a passkey must be; None: of any."""
 
 
 class Participation:
@@ -59,17 +72,20 @@ class Participation:
         self._door = door
         self._verifications = verifications
 
-    async def look(self, link: str, session: str) -> InvitationView | None:
-        """The invitation, if this browser was verified for it; None for every other link, alike."""
+    async def look(self, link: str, session: str, *, others: bool = True) -> InvitationView | None:
+        """The invitation, if this browser was verified for it; None for every other link, alike.
+
+        Not `others`: without who else is invited.
+        """
         now = self._g.clock()
 
         def work(tx: Transaction) -> InvitationView | None:
             view = self.look_in(tx, link, session, now)
-            if view is None or not self._g.policy.of(view.meeting.sensitivity).attendees_shown:
+            if not others or view is None or not self._g.policy.of(view.meeting.sensitivity).attendees_shown:
                 return view
             people = tx.invitations.participants(view.meeting.id)
-            others = [one for one in people if one.id != view.invitation.id and one.state is InvitationState.LIVE]
-            return replace(view, others=tuple(one.shown_name for one in others))
+            there = [one for one in people if one.id != view.invitation.id and one.state is InvitationState.LIVE]
+            return replace(view, others=tuple(one.shown_name for one in there))
 
         return await self._g.store.run(work)
 
@@ -86,12 +102,16 @@ class Participation:
         def work(tx: Transaction) -> str | TooManyTries | None:
             known = tx.verifications.any_of(link_hash, session_hash)
             asks = self._asks(link_hash, session_hash, purpose, address, known=known)
+            before = self._outstanding(tx, (link_hash, session_hash, purpose), now)
+            if soon := _too_soon(before, now):
+                return soon
             if refusal := limits.spend(tx, asks, now):
                 return refusal
             invitation, meeting = self._accepting(tx, link_hash, purpose)
             subject = self._phone(invitation) if invitation else ""
             code_hash = self._code_hash(link_hash, session_hash, purpose, code)
-            tx.challenges.put((link_hash, session_hash, purpose), code_hash, subject, now)
+            sent = before.sent + 1 if before else 1
+            tx.challenges.put((link_hash, session_hash, purpose), code_hash, subject, now, sent=sent)
             withheld = self._withheld(tx, invitation, meeting, link_hash, now, known=known)
             text = texts.code(locale, code, self._g.site.portal_host)
             message = {"to": invitation.mobile if invitation else "", "text": text}
@@ -115,6 +135,12 @@ class Participation:
         _log.info("code_asked_for", purpose=purpose.value, origin=self._g.origin(address))
         if withheld and withheld != _NOBODY:
             _log.warning("sms_withheld", reason=withheld)
+
+    async def pause(self, link: str, session: str, purpose: Purpose) -> timedelta | None:
+        """How long after the last code this browser may ask for another; None if none is expected."""
+        now, key = self._g.clock(), (self._g.link_hash(link), self._g.session_hash(session), purpose)
+        last = await self._g.store.run(lambda tx: self._outstanding(tx, key, now))
+        return sms.pause(last.sent) if last else None
 
     async def verify(self, link: str, session: str, purpose: Purpose, code: str, address: str) -> None:
         """Complete a verification with the code. Raises `NotVerified` for every reason, `TooManyTries`."""
@@ -140,7 +166,7 @@ class Participation:
         link_hash, session_hash, _ = key
         known = tx.verifications.any_of(link_hash, session_hash)
         challenge = tx.challenges.get(key)
-        own, shared = self._tries(link_hash, session_hash, address, known=known)
+        own, shared = self._verifications.tries(link_hash, session_hash, address, known=known)
         first = challenge is None or not challenge.tries
         if refusal := limits.refusal(tx, own if first else own + shared, now):
             return refusal
@@ -155,6 +181,11 @@ class Participation:
         if shared:
             limits.spend(tx, shared, now)
         return NotVerified("wrong code")
+
+    @staticmethod
+    def _outstanding(tx: Transaction, key: tuple[str, str, Purpose], now: datetime) -> Challenge | None:
+        found = tx.challenges.get(key)
+        return found if found is not None and is_fresh(found.created_at, now, sms.LIFETIME) else None
 
     async def answer(self, link: str, session: str, answer: Answer) -> None:
         """Accept or decline. Raises `NotVerified`."""
@@ -217,11 +248,9 @@ class Participation:
         waiting = isinstance(basis, Waiting)
         may_enter = waiting or not isinstance(basis, SlussError)
         methods = self._verifications.offered(tx, self._g.link_hash(link), Purpose.JOIN)
-        passkeys = tuple(tx.passkeys.of(self._g.passkey_owner_hash(invitation.email, invitation.mobile)))
-        accepts = (
-            self._g.policy.of(meeting.sensitivity).view.accepts(Method.PASSKEY) and Method.PASSKEY in self._g.methods
-        )
-        may_add = accepts and not passkeys and is_fresh(verification.verified_at, now, ADD_PASSKEY)
+        owner = self._g.passkey_owner_hash(invitation.email, invitation.mobile)
+        passkeys, authenticator = tuple(tx.passkeys.of(owner)), tx.authenticators.of(owner)
+        may_add = self._may_add(meeting) if is_fresh(verification.verified_at, now, ADDING) else frozenset()
         return InvitationView(
             invitation,
             meeting,
@@ -231,8 +260,30 @@ class Participation:
             waiting,
             methods,
             passkeys=passkeys,
-            may_add_passkey=may_add,
+            may_add_passkey=Method.PASSKEY in may_add and not passkeys,
+            authenticator=authenticator,
+            may_add_authenticator=Method.TOTP in may_add and authenticator is None,
         )
+
+    def adding(self, tx: Transaction, link: str, session: str, method: Method, now: datetime) -> Owner | SlussError:
+        """For whom `method` is added: who proved just before who they are, where the class accepts it."""
+        found = self.verified(tx, link, session, now)
+        if found is None or not is_fresh(found[2].verified_at, now, ADDING):
+            return NotVerified("no verification just before")
+        invitation, meeting, verification = found
+        if method not in self._may_add(meeting):
+            return NotVerified("not accepted for this class")
+        by, known_as = verification.method, verification.subject
+        if before := used(tx, verification):
+            by, known_as = before.enrolled_by, before.enrolled_as  # one after the other lifts nothing either
+        owner = self._g.passkey_owner_hash(invitation.email, invitation.mobile)
+        models = self._g.policy.of(meeting.sensitivity).passkey_models
+        who = audit.invitation(invitation.id)
+        return Owner(owner, invitation.name, by, known_as, who, verification.id, models)
+
+    def _may_add(self, meeting: Meeting) -> frozenset[Method]:
+        view = self._g.policy.of(meeting.sensitivity).view
+        return frozenset(method for method in ADDED & self._g.methods if view.accepts(method))
 
     def verified(
         self, tx: Transaction, link: str, session: str, now: datetime
@@ -258,11 +309,9 @@ class Participation:
 
     def _is_still_theirs(self, tx: Transaction, verification: Verification, invitation: Invitation) -> bool:
         """A code proves who has the phone; whose phone that is, the invitation says, and may say otherwise now."""
-        if verification.method is Method.PASSKEY:
-            passkey = tx.passkeys.get(verification.subject)
-            return passkey is not None and passkey.owner == self._g.passkey_owner_hash(
-                invitation.email, invitation.mobile
-            )
+        if verification.method in ADDED:
+            added = used(tx, verification)
+            return added is not None and added.owner == self._g.passkey_owner_hash(invitation.email, invitation.mobile)
         return verification.method is not Method.SMS or verification.subject == self._phone(invitation)
 
     def _accepting(self, tx: Transaction, link_hash: str, purpose: Purpose) -> tuple[Invitation | None, Meeting | None]:
@@ -287,17 +336,6 @@ class Participation:
             limits.Use(CODES_ADDRESS, self._g.limit_key(address=address)),
             limits.Use(CODES_ALL, ""),
         ]
-
-    def _tries(
-        self, link_hash: str, session_hash: str, address: str, *, known: bool
-    ) -> tuple[list[limits.Use], list[limits.Use]]:
-        """What a wrong code uses: of this link alone, and together with all others."""
-        if known:
-            return [limits.Use(TRIES_BROWSER, self._g.limit_key(link_hash, session_hash), link_hash)], []
-        return [
-            limits.Use(TRIES_LINK, link_hash, link_hash),
-            limits.Use(TRIES_LINK_ADDRESS, self._g.limit_key(link_hash, address=address), link_hash),
-        ], [limits.Use(TRIES_ADDRESS, self._g.limit_key(address=address)), limits.Use(TRIES_ALL, "")]
 
     def _withheld(
         self,
@@ -334,3 +372,9 @@ class Participation:
 
     def _code_hash(self, link_hash: str, session_hash: str, purpose: Purpose, code: str) -> str:
         return self._g.hasher.digest("sms-code", link_hash, session_hash, purpose, code)
+
+
+def _too_soon(last: Challenge | None, now: datetime) -> TooManyTries | None:
+    """The refusal if another code was sent just before; each in a row makes the wait longer."""
+    wait = last.created_at + sms.pause(last.sent) - now if last else timedelta(0)
+    return TooManyTries(-(-wait // timedelta(seconds=1)), CODE_PAUSE.what) if wait > timedelta(0) else None

@@ -17,7 +17,7 @@ from sluss.domain.passkeys import Passkey
 from sluss.services import audit, limits
 from sluss.services.common import Ground, new_id, new_link
 from sluss.services.organisers import Organisers, SignedIn
-from sluss.services.participation import ADD_PASSKEY, Participation
+from sluss.services.participation import Owner, Participation
 from sluss.services.tickets import Tickets
 from sluss.services.verification import Verifications, fits
 from sluss.store.access import OrganiserRecord
@@ -46,20 +46,6 @@ class Account:
     proved: bool
     enrolled: bool
     """Whether they have a password and an authenticator here: without, they come by the provider alone."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Owner:
-    """For whom a passkey is added."""
-
-    id: str
-    name: str
-    """How it is called on their own device."""
-    by: Method
-    known_as: str
-    """The subject of the verification by it."""
-    who: str
-    """In the audit log."""
 
 
 class Passkeys:
@@ -251,12 +237,12 @@ class Passkeys:
 
         return await self._g.store.run(work)
 
-    def _creation(self, tx: Transaction, key: Key, owner: _Owner, now: datetime) -> dict[str, Any]:
+    def _creation(self, tx: Transaction, key: Key, owner: Owner, now: datetime) -> dict[str, Any]:
         user = bytes.fromhex(self._g.hasher.digest("passkey user", owner.id))
         known = [one.credential for one in tx.passkeys.of(owner.id)]
         return self._ceremonies.creation(self._challenge(tx, key, now), user, owner.name, known)
 
-    def _add(self, tx: Transaction, key: Key, owner: _Owner, response: str, now: datetime) -> SlussError | None:
+    def _add(self, tx: Transaction, key: Key, owner: Owner, response: str, now: datetime) -> SlussError | None:
         challenge = self._answered(tx, key, now)
         if isinstance(challenge, SlussError):
             return challenge
@@ -266,8 +252,17 @@ class Passkeys:
             made = self._ceremonies.made(challenge, response)
         except NotVerified as refused:
             return refused
+        if owner.models is not None and made.model not in owner.models:
+            return NotVerified("passkey: of no model that this class accepts, or not attested")
         new = Passkey(
-            self._id(made.credential_id), owner.id, made.credential, made.sign_count, owner.by, owner.known_as, now
+            self._id(made.credential_id),
+            owner.id,
+            made.credential,
+            made.sign_count,
+            owner.by,
+            owner.known_as,
+            now,
+            model=made.model,
         )
         if not tx.passkeys.add(new):
             return NotVerified("passkey: known already")
@@ -324,17 +319,10 @@ class Passkeys:
             return NotVerified("passkey: nothing to sign, or too old")
         return bytes.fromhex(found.code_hash)
 
-    def _participant(self, tx: Transaction, link: str, session: str, now: datetime) -> _Owner | SlussError:
-        found = self._participation.verified(tx, link, session, now)
-        if found is None or not is_fresh(found[2].verified_at, now, ADD_PASSKEY):
-            return NotVerified("no verification just before")
-        invitation, _, verification = found
-        by, known_as = verification.method, verification.subject
-        if by is Method.PASSKEY and (used := tx.passkeys.get(known_as)):
-            by, known_as = used.enrolled_by, used.enrolled_as  # one passkey after the other lifts nothing either
-        return _Owner(self._person(invitation), invitation.name, by, known_as, audit.invitation(invitation.id))
+    def _participant(self, tx: Transaction, link: str, session: str, now: datetime) -> Owner | SlussError:
+        return self._participation.adding(tx, link, session, Method.PASSKEY, now)
 
-    def _organiser(self, tx: Transaction, session: str, now: datetime) -> _Owner | SlussError:
+    def _organiser(self, tx: Transaction, session: str, now: datetime) -> Owner | SlussError:
         record = self._organisers.signed_in(tx, session, now)
         if isinstance(record, SlussError):
             return record
@@ -343,7 +331,7 @@ class Passkeys:
         if not record.enrolled_at:
             return NotVerified("a passkey would outlive the account at the provider, which is all that they have")
         who = record.organiser
-        return _Owner(who.id, who.email, Method.TOTP, "", audit.organiser(who.id))
+        return Owner(who.id, who.email, Method.TOTP, "", audit.organiser(who.id))
 
     def _person(self, invitation: Invitation) -> str:
         return self._g.passkey_owner_hash(invitation.email, invitation.mobile)
@@ -360,7 +348,8 @@ class Passkeys:
         from sluss.factors.passkey import Ceremonies  # noqa: PLC0415
 
         site = self._g.site
-        return Ceremonies(site.portal_host, site.portal, site.organisation, LIFETIME)
+        makers = {maker for one in self._g.policy.classes.values() for maker in one.passkey_makers}
+        return Ceremonies(site.portal_host, site.portal, site.organisation, LIFETIME, makers)
 
 
 def _subject(passkey: Passkey) -> str:

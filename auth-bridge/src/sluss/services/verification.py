@@ -6,19 +6,21 @@ from datetime import datetime
 
 import structlog
 
-from sluss.domain.assurance import PREFERENCE, Method, Purpose, worth
+from sluss.domain.assurance import ADDED, PREFERENCE, Method, Purpose, worth
 from sluss.domain.audit import NOBODY, Action, Outcome
+from sluss.domain.authenticators import Authenticator
 from sluss.domain.errors import NotVerified, SlussError, TooManyTries
+from sluss.domain.limits import TRIES_ADDRESS, TRIES_ALL, TRIES_BROWSER, TRIES_LINK, TRIES_LINK_ADDRESS
 from sluss.domain.meetings import Invitation, InvitationState, Meeting
 from sluss.domain.passkeys import Passkey
 from sluss.domain.policy import SensitivityClass
-from sluss.services import audit
+from sluss.services import audit, limits
 from sluss.services.common import Ground, new_id
 from sluss.store.database import Transaction
 from sluss.store.proof import Verification
 
 DECOYS = 4
-"""Of the links that are none, one in so many looks as if its person had a passkey."""
+"""Of the links that are none, one in so many looks as if its person had a passkey, and one as if an authenticator."""
 
 _log = structlog.get_logger()
 
@@ -68,15 +70,14 @@ class Verifications:
     def offered(self, tx: Transaction, link_hash: str, purpose: Purpose) -> tuple[Method, ...]:
         """The methods that open this link for the purpose and that there are here, the best first.
 
-        A link that is none is offered what one of the classes would be, always the same. A passkey is offered to
-        who has one that counts, and by some links that are none.
+        A link that is none is offered what one of the classes would be, always the same. A passkey or authenticator
+        is offered to who has one that counts, and by some links that are none.
         """
         invitation = tx.invitations.by_link(link_hash)
         seen = tx.verifications.seen_by(invitation.id if invitation else "")
         rules = self.rules(tx, link_hash)
         ways = [m for m in self._g.methods if rules is not None and rules.requirement(purpose).accepts(m)]
-        if Method.PASSKEY in ways and not self._has_passkey(tx, invitation, link_hash, rules):
-            ways.remove(Method.PASSKEY)
+        ways = [m for m in ways if m not in ADDED or self._has(tx, m, invitation, link_hash, rules)]
         if purpose is Purpose.JOIN and seen is not None:
             ways = [m for m in ways if worth(m).identity is worth(seen.method).identity]
         return tuple(sorted(ways, key=PREFERENCE.index))
@@ -135,15 +136,41 @@ class Verifications:
         rules = self._g.policy.of(meeting.sensitivity)
         return accept(tx, verification, asked.session_hash, asked.purpose, rules) or verification
 
-    def _has_passkey(
-        self, tx: Transaction, invitation: Invitation | None, link_hash: str, rules: SensitivityClass | None
+    def tries(
+        self, link_hash: str, session_hash: str, address: str, *, known: bool
+    ) -> tuple[list[limits.Use], list[limits.Use]]:
+        """What a wrong code uses: of this link alone, and together with all others. `known`: see `_asks`."""
+        if known:
+            return [limits.Use(TRIES_BROWSER, self._g.limit_key(link_hash, session_hash), link_hash)], []
+        return [
+            limits.Use(TRIES_LINK, link_hash, link_hash),
+            limits.Use(TRIES_LINK_ADDRESS, self._g.limit_key(link_hash, address=address), link_hash),
+        ], [limits.Use(TRIES_ADDRESS, self._g.limit_key(address=address)), limits.Use(TRIES_ALL, "")]
+
+    def _has(
+        self,
+        tx: Transaction,
+        method: Method,
+        invitation: Invitation | None,
+        link_hash: str,
+        rules: SensitivityClass | None,
     ) -> bool:
+        """Whether the person has added one that counts; of a link that is none, whether it looks so."""
         owner = self._g.passkey_owner_hash(invitation.email, invitation.mobile) if invitation else link_hash
-        own = tx.passkeys.of(owner)  # asked either way: it takes time
+        own: list[Passkey] | list[Authenticator]  # asked either way: it takes time
+        if method is Method.PASSKEY:
+            own = [
+                one
+                for one in tx.passkeys.of(owner)
+                if one.locked_at is None and rules and rules.accepts_model(one.model)
+            ]
+        else:
+            own = [one] if (one := tx.authenticators.of(owner)) else []
         if invitation is None:
-            return int(self._g.hasher.digest("likely passkey", link_hash), 16) % DECOYS == 0
-        own = [p for p in own if p.locked_at is None and fits(tx, p, invitation)]
-        return rules is not None and any(rules.accepts_passkey(p.enrolled_by) for p in own)
+            return int(self._g.hasher.digest(f"likely {method}", link_hash), 16) % DECOYS == 0
+        return rules is not None and any(
+            rules.accepts_added(one.enrolled_by) and fits(tx, one, invitation) for one in own
+        )
 
     def _likely(self, link_hash: str) -> SensitivityClass | None:
         classes = self._g.policy.open_classes(self._g.methods)
@@ -157,10 +184,18 @@ def expected_by_bankid(tx: Transaction, invitation: Invitation) -> str:
     return invitation.person_hash or (first.subject if first else "")
 
 
-def fits(tx: Transaction, passkey: Passkey, invitation: Invitation) -> bool:
-    """Whether a passkey that was added after BankID is that of the person whom BankID must prove here."""
-    expected = expected_by_bankid(tx, invitation)
-    return passkey.enrolled_by is not Method.BANKID or expected in {"", passkey.enrolled_as}
+def fits(tx: Transaction, added: Passkey | Authenticator, invitation: Invitation) -> bool:
+    """Whether what was added after BankID is that of the person whom BankID must prove here."""
+    if added.enrolled_by is not Method.BANKID:
+        return True
+    return expected_by_bankid(tx, invitation) in {"", added.enrolled_as}
+
+
+def used(tx: Transaction, verification: Verification) -> Passkey | Authenticator | None:
+    """What a participant was verified by that they had added before; None if it was none, or is gone."""
+    if verification.method is Method.PASSKEY:
+        return tx.passkeys.get(verification.subject)
+    return tx.authenticators.get(verification.subject) if verification.method is Method.TOTP else None
 
 
 def live(tx: Transaction, link_hash: str) -> tuple[Invitation | None, Meeting | None]:
@@ -189,13 +224,15 @@ def accept(
 
 
 def counts(tx: Transaction, verification: Verification, purpose: Purpose, rules: SensitivityClass) -> bool:
-    """Whether the class accepts how a participant was verified: the method, and of a passkey also how it came to be."""
+    """Whether the class accepts how a participant was verified: the method, and how what they added came to be."""
     if not rules.requirement(purpose).accepts(verification.method):
         return False
-    if verification.method is not Method.PASSKEY:
+    if verification.method not in ADDED:
         return True
-    passkey = tx.passkeys.get(verification.subject)
-    return passkey is not None and passkey.locked_at is None and rules.accepts_passkey(passkey.enrolled_by)
+    added = used(tx, verification)
+    if isinstance(added, Passkey) and (added.locked_at is not None or not rules.accepts_model(added.model)):
+        return False
+    return added is not None and rules.accepts_added(added.enrolled_by)
 
 
 def _outcome(refused: SlussError | None) -> Outcome:

@@ -4,16 +4,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from sluss.domain.meetings import Organiser
+from sluss.store.authenticators import unused
 from sluss.store.rows import instant, instant_or_none, seconds
 from sluss.store.schema import enrolments, organisers, recovery_codes, sessions
 from sluss.store.sealing import Sealer
 
-STEPS_AT_ONCE = 2
-"""Time steps that can be right at one moment, besides the first: factors/totp.py accepts one before and one after."""
+_BY_ID = select(organisers).where(organisers.c.id == bindparam("id"))
+_STEP = bindparam("now_step", type_=organisers.c.totp_step.type)
+_USE_STEP = (
+    update(organisers)
+    .where(organisers.c.id == bindparam("which"), unused(organisers.c.totp_step, _STEP))
+    .values(totp_step=_STEP, totp_drift=bindparam("now_drift"))
+)
 
 
 class AlreadyThereError(Exception):
@@ -27,7 +33,8 @@ class OrganiserRecord:
     organiser: Organiser
     password: str | None
     totp_secret: str
-    totp_step: int
+    totp_drift: float
+    """See `sluss.factors.totp.Match`."""
     enrolled_at: datetime | None
     account_hash: str | None = None
     """The account at the identity provider, or the entry in the directory, that is theirs."""
@@ -94,11 +101,11 @@ class OrganiserRepository:
 
     def by_id(self, organiser_id: str) -> OrganiserRecord:
         """The organiser; the id comes from another row, so it exists."""
-        return self._record(self._c.execute(select(organisers).where(organisers.c.id == organiser_id)).one())
+        return self._record(self._c.execute(_BY_ID, {"id": organiser_id}).one())
 
     def find(self, organiser_id: str) -> OrganiserRecord | None:
         """The organiser with this id, if there is one."""
-        row = self._c.execute(select(organisers).where(organisers.c.id == organiser_id)).one_or_none()
+        row = self._c.execute(_BY_ID, {"id": organiser_id}).one_or_none()
         return self._record(row) if row else None
 
     def all(self) -> list[OrganiserRecord]:
@@ -142,17 +149,10 @@ class OrganiserRepository:
             [{"organiser_id": organiser_id, "code_hash": code} for code in code_hashes],
         )
 
-    def use_step(self, organiser_id: str, step: int) -> bool:
-        """Use up an authenticator time step. False if it, or a later one, was used before.
-
-        A step further ahead than any window was used under a wrong clock, and locks nobody out until it comes.
-        """
-        used = organisers.c.totp_step.between(step, step + STEPS_AT_ONCE)
-        return bool(
-            self._c.execute(
-                update(organisers).where(organisers.c.id == organiser_id, ~used).values(totp_step=step)
-            ).rowcount
-        )
+    def use_step(self, organiser_id: str, step: int, drift: float) -> bool:
+        """Use up an authenticator time step and remember the drift. False if it, or a later one, was used before."""
+        values = {"which": organiser_id, "now_step": step, "now_drift": drift}
+        return bool(self._c.execute(_USE_STEP, values).rowcount)
 
     def use_recovery_code(self, organiser_id: str, code_hash: str, now: datetime) -> bool:
         """Use up a recovery code. False if there is no such unused one."""
@@ -179,7 +179,7 @@ class OrganiserRepository:
             ),
             r["password"],
             self._sealer.open(r["totp_secret"], "organisers.totp_secret", r["id"]),
-            r["totp_step"],
+            r["totp_drift"],
             instant_or_none(r["enrolled_at"]),
             r["account_hash"],
             self._sealer.open(r["entry"], "organisers.entry", r["id"]) if r["entry"] else None,

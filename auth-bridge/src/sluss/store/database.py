@@ -24,6 +24,7 @@ from sluss.domain.errors import ConfigError, SlussError, StoreUnavailable
 from sluss.store import schema
 from sluss.store.access import OrganiserRepository, SessionRepository
 from sluss.store.audit import AuditRepository
+from sluss.store.authenticators import AuthenticatorRepository
 from sluss.store.door import AttendanceRepository, TicketRepository
 from sluss.store.limits import LimitRepository
 from sluss.store.meetings import InvitationRepository, MeetingRepository
@@ -51,6 +52,7 @@ class Transaction:
         self.organisers = OrganiserRepository(connection, sealer)
         self.sessions = SessionRepository(connection)
         self.passkeys = PasskeyRepository(connection, sealer)
+        self.authenticators = AuthenticatorRepository(connection, sealer)
         self.limits = LimitRepository(connection)
         self.meetings = MeetingRepository(connection, sealer)
         self.invitations = InvitationRepository(connection, sealer)

@@ -54,6 +54,13 @@ _OTHER_BROWSERS = (
         attendance.c.open | (attendance.c.gate_session.is_(None) & (tickets.c.used_at > bindparam("since"))),
     )
 )
+_ADD = insert(tickets)
+_ISSUED = select(func.count()).select_from(tickets).where(tickets.c.verification_id == bindparam("verification"))
+_KILL_UNUSED = (
+    update(tickets)
+    .where(tickets.c.verification_id == bindparam("verification"), tickets.c.used_at.is_(None))
+    .values(dead=True)
+)
 _ENTER = insert(attendance)
 _RECORD = select(attendance.c.record).where(attendance.c.gate_session == bindparam("session"))
 _CHANGE = (
@@ -89,15 +96,8 @@ class TicketRepository:
 
     def add(self, jti: str, invitation_id: str, verification_id: str, room: str, now: datetime) -> None:
         """Store a newly issued ticket; never its text."""
-        self._c.execute(
-            insert(tickets).values(
-                jti=jti,
-                invitation_id=invitation_id,
-                verification_id=verification_id,
-                room=room,
-                issued_at=seconds(now),
-            )
-        )
+        of = {"invitation_id": invitation_id, "verification_id": verification_id, "room": room}
+        self._c.execute(_ADD, {"jti": jti, **of, "issued_at": seconds(now)})
 
     def get(self, jti: str) -> TicketRecord | None:
         """By its `jti`."""
@@ -135,17 +135,11 @@ class TicketRepository:
 
     def issued(self, verification_id: str) -> int:
         """How many tickets a verification has brought."""
-        return self._c.execute(
-            select(func.count()).select_from(tickets).where(tickets.c.verification_id == verification_id)
-        ).scalar_one()
+        return self._c.execute(_ISSUED, {"verification": verification_id}).scalar_one()
 
     def kill_unused(self, verification_id: str) -> None:
         """Only the newest ticket of a verification opens anything."""
-        self._c.execute(
-            update(tickets)
-            .where(tickets.c.verification_id == verification_id, tickets.c.used_at.is_(None))
-            .values(dead=True)
-        )
+        self._c.execute(_KILL_UNUSED, {"verification": verification_id})
 
     def kill(self, invitation_id: str) -> None:
         """Make all of an invitation's tickets worthless, used or not."""

@@ -3,11 +3,19 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Connection, delete, select, tuple_
+from sqlalchemy import Connection, bindparam, delete, select, tuple_
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from sluss.store.schema import limits
 
+_OF_USES = select(limits.c.what, limits.c.key, limits.c.free_at).where(
+    tuple_(limits.c.what, limits.c.key).in_(bindparam("uses", expanding=True))
+)
+_FIRST = upsert(limits)
+_PUT = _FIRST.on_conflict_do_update(
+    index_elements=list(limits.primary_key.columns),
+    set_={"free_at": _FIRST.excluded.free_at, "owner": _FIRST.excluded.owner},
+)
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -20,19 +28,13 @@ class LimitRepository:
 
     def free_at(self, uses: Sequence[tuple[str, str]]) -> dict[tuple[str, str], datetime]:
         """When each (what, key) is wholly free again; those that are not here are."""
-        query = select(limits.c.what, limits.c.key, limits.c.free_at).where(
-            tuple_(limits.c.what, limits.c.key).in_(uses)
-        )
-        return {(row.what, row.key): _instant(row.free_at) for row in self._c.execute(query)}
+        found = self._c.execute(_OF_USES, {"uses": list(uses)})
+        return {(row.what, row.key): _instant(row.free_at) for row in found}
 
     def put(self, rows: Sequence[tuple[str, str, str, datetime]]) -> None:
         """Note (what, key, owner, when it is wholly free again)."""
-        statement = upsert(limits)
         self._c.execute(
-            statement.on_conflict_do_update(
-                index_elements=list(limits.primary_key.columns),
-                set_={"free_at": statement.excluded.free_at, "owner": statement.excluded.owner},
-            ),
+            _PUT,
             [{"what": w, "key": k, "owner": o, "free_at": (at - _EPOCH) // _MILLISECOND} for w, k, o, at in rows],
         )
 

@@ -1,12 +1,13 @@
 """Meetings and invitations."""
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     Row,
     RowMapping,
+    Select,
     bindparam,
     exists,
     func,
@@ -34,6 +35,11 @@ from sluss.store.sealing import Sealer
 _LABEL = "invitations.label"
 _MEETING = select(meetings).where(meetings.c.id == bindparam("id"))
 _INVITATION = select(invitations).where(invitations.c.id == bindparam("id"))
+_BY_LINK = select(invitations).where(invitations.c.link_hash == bindparam("link"))
+_ID_OF = select(invitations.c.id).where(invitations.c.link_hash == bindparam("link"))
+_ORGANISERS_OWN = select(invitations).where(
+    invitations.c.meeting_id == bindparam("meeting"), invitations.c.role == Role.ORGANISER.value
+)
 
 
 class MeetingRepository:
@@ -143,22 +149,19 @@ class InvitationRepository:
 
     def by_link(self, link_hash: str) -> Invitation | None:
         """Whose personal link this is, in whatever state."""
-        return self._one(invitations.c.link_hash == link_hash)
+        return self._one(_BY_LINK, {"link": link_hash})
 
     def get(self, invitation_id: str) -> Invitation | None:
         """By id."""
-        row = self._c.execute(_INVITATION, {"id": invitation_id}).one_or_none()
-        return self._invitation(row) if row else None
+        return self._one(_INVITATION, {"id": invitation_id})
 
     def id_of(self, link_hash: str) -> str | None:
         """Whose personal link this is: the invitation's id alone."""
-        return self._c.execute(
-            select(invitations.c.id).where(invitations.c.link_hash == link_hash)
-        ).scalar_one_or_none()
+        return self._c.execute(_ID_OF, {"link": link_hash}).scalar_one_or_none()
 
     def organisers_own(self, meeting_id: str) -> Invitation | None:
         """The organiser's invitation to their own meeting."""
-        return self._one((invitations.c.meeting_id == meeting_id) & (invitations.c.role == Role.ORGANISER.value))
+        return self._one(_ORGANISERS_OWN, {"meeting": meeting_id})
 
     def participants(self, meeting_id: str) -> list[Invitation]:
         """Everyone invited, in the order they were."""
@@ -212,6 +215,11 @@ class InvitationRepository:
         """Replace the personal link; the old one is from now on unknown."""
         self._c.execute(update(invitations).where(invitations.c.id == invitation_id).values(link_hash=link_hash))
 
+    def set_mobile(self, invitation_id: str, mobile: str) -> None:
+        """Replace the phone number."""
+        sealed = self._sealer.seal(mobile, "invitations.mobile", invitation_id)
+        self._c.execute(update(invitations).where(invitations.c.id == invitation_id).values(mobile=sealed))
+
     def note_other_person(self, link_hash: str, now: datetime) -> None:
         """Note that somebody proved with this link who they are, and is not who was invited; of a live one alone."""
         live = invitations.c.state == InvitationState.LIVE.value
@@ -224,8 +232,8 @@ class InvitationRepository:
         query = select(invitations.c.other_person_at).where(invitations.c.id == invitation_id)
         return instant_or_none(self._c.execute(query).scalar_one())
 
-    def _one(self, condition: ColumnElement[bool]) -> Invitation | None:
-        row = self._c.execute(select(invitations).where(condition)).one_or_none()
+    def _one(self, query: Select[Any], values: dict[str, str]) -> Invitation | None:
+        row = self._c.execute(query, values).one_or_none()
         return self._invitation(row) if row else None
 
     def _names(self, r: RowMapping) -> tuple[str, str]:

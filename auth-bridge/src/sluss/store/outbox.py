@@ -93,11 +93,12 @@ class OutboxRepository:
             .values(due_at=seconds(due_at), attempts=outbox.c.attempts + 1, error=error)
         )
 
-    def cancel(self, invitation_id: str) -> None:
-        """Nothing more goes out to this invitation."""
+    def cancel(self, invitation_id: str, kind: str | None = None) -> None:
+        """Nothing more goes out to this invitation, or nothing of this kind that waits."""
+        which = outbox.c.kind == kind if kind else true()
         self._c.execute(
             update(outbox)
-            .where(outbox.c.invitation_id == invitation_id, outbox.c.due_at.is_not(None))
+            .where(outbox.c.invitation_id == invitation_id, outbox.c.due_at.is_not(None), which)
             .values(due_at=None, message=b"", error="withdrawn")
         )
 

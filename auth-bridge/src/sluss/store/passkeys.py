@@ -3,7 +3,7 @@
 from base64 import b64decode, b64encode
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
 from sluss.domain.assurance import Method
 from sluss.domain.passkeys import Passkey
@@ -11,6 +11,8 @@ from sluss.store.rows import instant, instant_or_none, seconds
 from sluss.store.schema import organisers, passkeys
 from sluss.store.sealing import Sealer
 
+_BY_ID = select(passkeys).where(passkeys.c.id == bindparam("id"))
+_OF = select(passkeys).where(passkeys.c.owner == bindparam("owner")).order_by(passkeys.c.created_at, passkeys.c.id)
 _COLUMN = "passkeys.credential"
 
 
@@ -34,19 +36,19 @@ class PasskeyRepository:
                 enrolled_by=passkey.enrolled_by.value,
                 enrolled_as=passkey.enrolled_as,
                 created_at=seconds(passkey.created_at),
+                model=passkey.model or None,
             )
         )
         return True
 
     def get(self, passkey_id: str) -> Passkey | None:
         """By id."""
-        row = self._c.execute(select(passkeys).where(passkeys.c.id == passkey_id)).one_or_none()
+        row = self._c.execute(_BY_ID, {"id": passkey_id}).one_or_none()
         return self._passkey(row) if row else None
 
     def of(self, owner: str) -> list[Passkey]:
         """All of one person, oldest first."""
-        query = select(passkeys).where(passkeys.c.owner == owner).order_by(passkeys.c.created_at, passkeys.c.id)
-        return [self._passkey(row) for row in self._c.execute(query)]
+        return [self._passkey(row) for row in self._c.execute(_OF, {"owner": owner})]
 
     def use(self, passkey_id: str, sign_count: int, now: datetime) -> None:
         """Note a proof by it."""
@@ -80,4 +82,5 @@ class PasskeyRepository:
             instant(r["created_at"]),
             instant_or_none(r["used_at"]),
             instant_or_none(r["locked_at"]),
+            r["model"] or "",
         )

@@ -1,15 +1,48 @@
 """Codes that were sent, and verifications that were made."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, insert, literal_column, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    bindparam,
+    delete,
+    insert,
+    literal_column,
+    select,
+    update,
+)
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from sluss.domain.assurance import Method, Purpose
 from sluss.domain.freshness import LEEWAY
 from sluss.store.rows import instant, instant_or_none, seconds
 from sluss.store.schema import challenges, invitations, verifications
+
+# Built once: everybody who sees an invitation or enters runs these.
+_ADD = insert(verifications)
+_NEWEST: tuple[ColumnElement[Any], ...] = (
+    verifications.c.verified_at.desc(),
+    literal_column("verifications.rowid").desc(),
+)
+_OF_INVITATION = select(verifications).where(verifications.c.invitation_id == bindparam("invitation")).limit(1)
+_LATEST = _OF_INVITATION.where(
+    verifications.c.verified_at <= bindparam("until"),
+    verifications.c.session_hash == bindparam("session"),
+    verifications.c.purpose == bindparam("purpose"),
+).order_by(*_NEWEST)
+_SEEN_BY = _OF_INVITATION.where(verifications.c.purpose == Purpose.VIEW.value).order_by(*_NEWEST)
+_ANY_OF = (
+    select(verifications.c.id)
+    .join(invitations)
+    .where(verifications.c.session_hash == bindparam("session"), invitations.c.link_hash == bindparam("link"))
+    .limit(1)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +53,8 @@ class Challenge:
     subject: str
     created_at: datetime
     tries: int
+    sent: int
+    """Which one in a row it is, of which none was used."""
 
 
 class ChallengeRepository:
@@ -28,9 +63,9 @@ class ChallengeRepository:
     def __init__(self, connection: Connection) -> None:
         self._c = connection
 
-    def put(self, key: tuple[str, str, Purpose], code_hash: str, subject: str, now: datetime) -> None:
+    def put(self, key: tuple[str, str, Purpose], code_hash: str, subject: str, now: datetime, *, sent: int = 1) -> None:
         """Expect a new code in place of the old, for (link hash, session hash, purpose)."""
-        fresh = {"code_hash": code_hash, "subject": subject, "created_at": seconds(now), "tries": 0}
+        fresh = {"code_hash": code_hash, "subject": subject, "created_at": seconds(now), "tries": 0, "sent": sent}
         link_hash, session_hash, purpose = key
         self._c.execute(
             upsert(challenges)
@@ -41,7 +76,9 @@ class ChallengeRepository:
     def get(self, key: tuple[str, str, Purpose]) -> Challenge | None:
         """The outstanding code."""
         row = self._c.execute(select(challenges).where(self._is(key))).one_or_none()
-        return None if row is None else Challenge(row.code_hash, row.subject, instant(row.created_at), row.tries)
+        if row is None:
+            return None
+        return Challenge(row.code_hash, row.subject, instant(row.created_at), row.tries, row.sent)
 
     def count_try(self, key: tuple[str, str, Purpose]) -> None:
         """One more try."""
@@ -50,6 +87,14 @@ class ChallengeRepository:
     def remove(self, key: tuple[str, str, Purpose]) -> None:
         """Used up."""
         self._c.execute(delete(challenges).where(self._is(key)))
+
+    def let_ask(self, link_hash: str) -> None:
+        """Whoever waits to ask for another code for this link need not."""
+        self._c.execute(update(challenges).where(challenges.c.link_hash == link_hash).values(sent=0))
+
+    def remove_all(self, link_hash: str) -> None:
+        """None that was sent for this link is expected any more."""
+        self._c.execute(delete(challenges).where(challenges.c.link_hash == link_hash))
 
     def purge(self, before: datetime) -> None:
         """Forget what is long over."""
@@ -87,39 +132,30 @@ class VerificationRepository:
     def add(self, verification: Verification, session_hash: str, purpose: Purpose) -> None:
         """Store one."""
         self._c.execute(
-            insert(verifications).values(
-                id=verification.id,
-                invitation_id=verification.invitation_id,
-                session_hash=session_hash,
-                purpose=purpose.value,
-                method=verification.method.value,
-                subject=verification.subject,
-                verified_at=seconds(verification.verified_at),
-            )
+            _ADD,
+            {
+                "id": verification.id,
+                "invitation_id": verification.invitation_id,
+                "session_hash": session_hash,
+                "purpose": purpose.value,
+                "method": verification.method.value,
+                "subject": verification.subject,
+                "verified_at": seconds(verification.verified_at),
+            },
         )
 
     def latest(self, invitation_id: str, session_hash: str, purpose: Purpose, now: datetime) -> Verification | None:
         """The newest of this browser for this invitation and purpose, but for any that a wrong clock put ahead."""
-        return self._first(
-            (verifications.c.invitation_id == invitation_id)
-            & (verifications.c.verified_at <= seconds(now + LEEWAY))
-            & (verifications.c.session_hash == session_hash)
-            & (verifications.c.purpose == purpose.value)
-        )
+        values = {"until": seconds(now + LEEWAY), "session": session_hash, "purpose": purpose.value}
+        return self._first(_LATEST, {"invitation": invitation_id, **values})
 
     def any_of(self, link_hash: str, session_hash: str) -> bool:
         """Whether this browser was ever verified for this link. Takes the same for every link where it was not."""
-        query = (
-            select(verifications.c.id)
-            .join(invitations)
-            .where(verifications.c.session_hash == session_hash, invitations.c.link_hash == link_hash)
-        )
-        return self._c.execute(query.limit(1)).first() is not None
+        return self._c.execute(_ANY_OF, {"session": session_hash, "link": link_hash}).first() is not None
 
     def seen_by(self, invitation_id: str) -> Verification | None:
         """The newest `view` verification from any browser: who saw the invitation."""
-        seen = verifications.c.purpose == Purpose.VIEW.value
-        return self._first((verifications.c.invitation_id == invitation_id) & seen)
+        return self._first(_SEEN_BY, {"invitation": invitation_id})
 
     def first_seen_by(self, invitation_id: str, method: Method) -> Verification | None:
         """The oldest `view` verification by a method that was not revoked: whom the invitation is bound to by it."""
@@ -133,14 +169,12 @@ class VerificationRepository:
             )
             .order_by(verifications.c.verified_at, literal_column("verifications.rowid"))
         )
-        row = self._c.execute(query.limit(1)).one_or_none()
-        return self._verification(row) if row else None
+        return self._first(query.limit(1), {})
 
-    def revoke(self, invitation_id: str) -> None:
+    def revoke(self, invitation_id: str, methods: Iterable[Method] = Method) -> None:
         """No browser has any right from them any more; the rows stay, for who was inside and how."""
-        self._c.execute(
-            update(verifications).where(verifications.c.invitation_id == invitation_id).values(session_hash="")
-        )
+        theirs = verifications.c.invitation_id == invitation_id, verifications.c.method.in_(m.value for m in methods)
+        self._c.execute(update(verifications).where(*theirs).values(session_hash=""))
 
     def wait(self, verification_id: str, now: datetime) -> None:
         """Note that the person is heard of, and waits."""
@@ -148,10 +182,8 @@ class VerificationRepository:
             update(verifications).where(verifications.c.id == verification_id).values(waited_at=seconds(now))
         )
 
-    def _first(self, condition: ColumnElement[bool]) -> Verification | None:
-        query = select(verifications).where(condition).limit(1)
-        query = query.order_by(verifications.c.verified_at.desc(), literal_column("verifications.rowid").desc())
-        row = self._c.execute(query).one_or_none()
+    def _first(self, query: Select[Any], values: dict[str, object]) -> Verification | None:
+        row = self._c.execute(query, values).one_or_none()
         return self._verification(row) if row else None
 
     @staticmethod

@@ -7,6 +7,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -17,7 +18,7 @@ from sqlalchemy import (
     Table,
 )
 
-REVISION = "0009"
+REVISION = "0010"
 """The migration this code is written for."""
 
 metadata = MetaData(
@@ -39,6 +40,7 @@ organisers = Table(
     Column("password", String),  # argon2id, PHC string
     Column("totp_secret", LargeBinary, nullable=False),
     Column("totp_step", Integer, nullable=False, server_default="0"),  # last time step used
+    Column("totp_drift", Float, nullable=False, server_default="0"),  # how many steps its clock is ahead
     Column("enrolled_at", Integer),
     Column("created_at", Integer, nullable=False),
     Column("auditor", Boolean, nullable=False, server_default="0"),
@@ -109,6 +111,22 @@ passkeys = Table(
     Column("created_at", Integer, nullable=False),
     Column("used_at", Integer),
     Column("locked_at", Integer),  # when its sign count went back
+    Column("model", String),  # its AAGUID; null: not attested
+)
+
+authenticators = Table(
+    # Of people who were invited. An organiser's is in `organisers`.
+    "authenticators",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("owner", String, nullable=False, index=True, unique=True),  # keyed hash of an invited person
+    Column("secret", LargeBinary, nullable=False),
+    Column("step", Integer, nullable=False),  # last time step used
+    Column("drift", Float, nullable=False),  # how many steps its clock is ahead
+    Column("enrolled_by", String, nullable=False),  # the method its owner had verified by
+    Column("enrolled_as", String, nullable=False),  # and the subject of that verification
+    Column("created_at", Integer, nullable=False),
+    Column("used_at", Integer, nullable=False),
 )
 
 limits = Table(
@@ -170,6 +188,7 @@ challenges = Table(
     Column("subject", String, nullable=False),
     Column("created_at", Integer, nullable=False, index=True),
     Column("tries", Integer, nullable=False),
+    Column("sent", Integer, nullable=False, server_default="1"),  # which one in a row it is, of which none was used
     PrimaryKeyConstraint("link_hash", "session_hash", "purpose"),
 )
 

@@ -7,7 +7,6 @@ from itertools import zip_longest
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
-import segno
 from aiohttp import web
 
 from sluss.domain import drafts
@@ -24,6 +23,7 @@ from sluss.domain.gate import Role
 from sluss.domain.limits import LockKind
 from sluss.domain.meetings import InvitationState, MeetingView
 from sluss.web import directory
+from sluss.web.authenticators import in_groups, picture
 from sluss.web.context import ADDRESS, CLOCK, ORGANISER, SERVICES, SESSION, SETTINGS, wants_json
 from sluss.web.pages import N_, plain_code, read_form, render
 from sluss.web.sessions import give_session, known_browser, remember_browser
@@ -71,8 +71,7 @@ async def enrol(request: web.Request) -> web.StreamResponse:
 
 async def _enrol_page(request: web.Request, problem: SlussError | None = None) -> web.StreamResponse:
     enrolment = await request.app[SERVICES].organisers.enrolment(request.match_info["token"], request[ADDRESS])
-    qr = segno.make(enrolment.otpauth_uri, error="m").svg_data_uri(scale=5, border=3, light="#fff", dark="#000")
-    secret = " ".join(enrolment.secret[i : i + 4] for i in range(0, len(enrolment.secret), 4))
+    qr, secret = picture(enrolment.otpauth_uri), in_groups(enrolment.secret)
     return render(request, "enrol.html", problem=problem, enrolment=enrolment, qr=qr, secret=secret)
 
 

@@ -10,7 +10,9 @@ from aiohttp import web
 
 from sluss.domain.assurance import Method, Purpose
 from sluss.domain.errors import InvalidInput, NotVerified, SlussError, TooManyTries
+from sluss.domain.limits import CODE_PAUSE
 from sluss.domain.meetings import Answer
+from sluss.web import i18n
 from sluss.web.context import ADDRESS, SERVICES, SESSION
 from sluss.web.i18n import locale_of
 from sluss.web.pages import N_, plain_code, read_form, render
@@ -56,20 +58,20 @@ async def _send_code(request: web.Request, purpose: Purpose) -> web.StreamRespon
             _link(request), request[SESSION], purpose, locale_of(request), request[ADDRESS]
         )
     except TooManyTries as error:
-        if error.retry_after <= 60:
+        if str(error) == CODE_PAUSE.what:
             error.public = N_("A code was asked for just now.")
-        return _code_page(request, purpose, error)
+        return await _code_page(request, purpose, error)
     raise web.HTTPSeeOther(_code_path(request, purpose))
 
 
 async def code_form(request: web.Request) -> web.StreamResponse:
     """GET /i/<link>/code: where the code goes. Sends nothing."""
-    return _code_page(request, Purpose.VIEW)
+    return await _code_page(request, Purpose.VIEW)
 
 
 async def join_code_form(request: web.Request) -> web.StreamResponse:
     """GET /i/<link>/join/code: where the second code goes. Sends nothing."""
-    return _code_page(request, Purpose.JOIN)
+    return await _code_page(request, Purpose.JOIN)
 
 
 async def verify(request: web.Request) -> web.StreamResponse:
@@ -89,7 +91,7 @@ async def _verify(request: web.Request, purpose: Purpose, onward: str) -> web.St
             _link(request), request[SESSION], purpose, code, request[ADDRESS]
         )
     except (NotVerified, TooManyTries) as error:
-        return _code_page(request, purpose, error)
+        return await _code_page(request, purpose, error)
     raise web.HTTPSeeOther(onward)
 
 
@@ -97,7 +99,8 @@ def _code_path(request: web.Request, purpose: Purpose) -> str:
     return link_path(request, "/join/code" if purpose is Purpose.JOIN else "/code")
 
 
-def _code_page(request: web.Request, purpose: Purpose, problem: SlussError | None = None) -> web.Response:
+async def _code_page(request: web.Request, purpose: Purpose, problem: SlussError | None = None) -> web.Response:
+    pause = await request.app[SERVICES].participation.pause(_link(request), request[SESSION], purpose)
     base = link_path(request, "/join" if purpose is Purpose.JOIN else "")
     return render(
         request,
@@ -105,6 +108,7 @@ def _code_page(request: web.Request, purpose: Purpose, problem: SlussError | Non
         problem=problem,
         join=purpose is Purpose.JOIN,
         method=Method.SMS,
+        pause=i18n.duration(pause, locale_of(request)) if pause else "",
         send_to=f"{base}/code",
         verify_at=f"{base}/verify",
         base=link_path(request),

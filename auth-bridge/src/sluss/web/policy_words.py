@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from sluss.domain.assurance import Method, Purpose
+from sluss.domain.assurance import ADDED, Method, Purpose
 from sluss.domain.explain import Explanation, Way
 from sluss.domain.policy import Encryption, SensitivityClass
 from sluss.web import i18n
@@ -32,9 +32,15 @@ def in_words(explanation: Explanation, words: Texts) -> Iterator[str]:
         fresh=i18n.duration(one.view.fresh, words.lang),
     )
     yield from _ways(explanation.of(Purpose.VIEW), words)
-    if any(way.method is Method.PASSKEY for way in explanation.ways):
+    if any(way.method in ADDED for way in explanation.ways):
         yield words.gettext(
-            N_("A passkey counts if it was added after another of the proofs that show the invitation.")
+            N_("A passkey or authenticator counts if it was added after another proof that shows the invitation.")
+        )
+    if one.passkey_models is not None:
+        yield words.ngettext(
+            "Passkeys count of %(n)d model alone, attested by its maker.",
+            "Passkeys count of %(n)d models alone, attested by their makers.",
+            len(one.passkey_models),
         )
     yield words.gettext(
         N_("They enter after one of these, no older than %(fresh)s, as the same person who saw the invitation:"),

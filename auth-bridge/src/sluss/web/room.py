@@ -48,7 +48,8 @@ SCRIPT_TEXTS = {
 
 async def participant_room(request: web.Request) -> web.StreamResponse:
     """GET /i/<link>/room: the room to whoever may have a ticket now, the invitation to all others."""
-    view = await request.app[SERVICES].participation.look(request.match_info["link"], request[SESSION])
+    participation = request.app[SERVICES].participation
+    view = await participation.look(request.match_info["link"], request[SESSION], others=False)
     if view is None or not view.open or not view.may_enter:
         raise web.HTTPSeeOther(link_path(request))
     base = link_path(request)
