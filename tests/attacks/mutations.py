@@ -128,7 +128,7 @@ TABLE: list[tuple[Any, ...]] = [
      ("web/security.py", 'request.headers.get("Origin", "null")', '"null"')),
     ("a sign-in takes both factors",
      "05_portal::session_that_the_attacker_planted_is_not_the_one_that_gets_signed_in",
-     ("services/organisers.py", "not found.complete or ")),
+     ("services/sessions.py", " or not found.complete")),
     ("text stays text", "05_portal::text_stays_text[<script>alert(1)</script>]",
      ("web/pages.py", "autoescape=True", "autoescape=False")),
     # 6: name and role
@@ -199,7 +199,7 @@ TABLE: list[tuple[Any, ...]] = [
     ("wrong passwords have an end", "13_guessing::passwords_are_not_guessed_without_end",
      ("services/organisers.py", "limits.take(tx, failures, now)", "pass")),
     ("an authenticator's code works once", "13_guessing::authenticator_code_is_not_good_twice",
-     ("services/organisers.py", " and tx.organisers.use_step(record.organiser.id, step)")),
+     ("services/organisers.py", "tx.authenticators.use_step(one.id, step, now)", "True")),
     ("an enrolment link works once", "13_guessing::enrolment_link_is_not_guessed_and_works_once",
      ("store/access.py", "enrolments.c.used_at.is_(None),\n")),
     ("codes are not sent without end", "13_guessing::pressing_the_button_again_and_again_does_not_flood_a_phone",

@@ -39,9 +39,11 @@ from sluss.keyring.secrets import Hasher, audit_key, field_key, form_key
 from sluss.keyring.tickets import TicketKeys
 from sluss.policy_file import default_policy
 from sluss.services import Services
+from sluss.services.accounts import Accounts
 from sluss.services.admission import Admission
 from sluss.services.attendance import Attendance
 from sluss.services.audit_log import AuditLog
+from sluss.services.authenticators import Authenticators
 from sluss.services.bankid import BankIdOrders
 from sluss.services.common import Ground, Site
 from sluss.services.health import Health
@@ -255,6 +257,8 @@ def _services(
     tickets = Tickets(ground, keys, organisers)
     return Services(
         organisers=organisers,
+        accounts=Accounts(ground, organisers, door),
+        authenticators=Authenticators(ground, organisers),
         meetings=Meetings(ground, door),
         participation=participation,
         passkeys=Passkeys(ground, organisers, tickets, participation, verifications),
@@ -263,7 +267,7 @@ def _services(
         admission=Admission(ground, keys, participation, door),
         outside=Outside(ground, tickets, door),
         attendance=Attendance(ground, keys, organisers),
-        audit=AuditLog(ground),
+        audit=AuditLog(ground, organisers),
         health=Health(ground, door if gate else None),
         bankid=BankIdOrders(ground, verifications, participation, *bankid) if bankid else None,
     )

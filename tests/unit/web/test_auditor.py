@@ -6,6 +6,8 @@ import pytest
 from tests.unit.web.browser import Browser
 from tests.unit.web.conftest import ANNA, Portal
 
+from sluss.domain.accounts import AccountRole
+
 TITLE = "Closing the Gävle plant"
 
 
@@ -23,8 +25,7 @@ async def met(portal, meeting, link) -> str:
 @pytest.fixture
 async def auditor(portal) -> Browser:
     browser = portal.browser()
-    _, browser.cookies["__Host-sluss"] = await portal.world.signed_in("audit@sluss.test")
-    portal.world.sql("UPDATE organisers SET auditor = 1 WHERE rowid = (SELECT max(rowid) FROM organisers)")
+    _, browser.cookies["__Host-sluss"] = await portal.world.signed_in("audit@sluss.test", AccountRole.AUDITOR)
     return browser
 
 

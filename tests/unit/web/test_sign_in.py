@@ -575,8 +575,8 @@ async def test_group_makes_an_organiser_or_auditor_at_the_first_sign_in(portal, 
     assert (await signs_in(portal, idp, groups=["meets"])).page.path == "/"
     auditor = await signs_in(portal, idp, sub="r-4", email="rut@sluss.test", groups=["audits", "other"])
     assert auditor.page.path == "/audit"
-    made = [row["auditor"] for row in portal.world.sql("SELECT auditor FROM organisers ORDER BY auditor")]
-    assert made == [0, 1]
+    made = [row["role"] for row in portal.world.sql("SELECT role FROM organisers ORDER BY role")]
+    assert made == ["auditor", "organiser"]
     audit = "".join(str(row["entry"]) for row in portal.world.sql("SELECT entry FROM audit"))
     assert audit.count('"action":"organiser-added"') == 2
 

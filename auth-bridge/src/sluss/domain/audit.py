@@ -29,6 +29,11 @@ class Action(StrEnum):
     ORGANISER_ADDED = "organiser-added"
     ENROLLED = "enrolled"
     ACCOUNT_BOUND = "account-bound"
+    AUTHENTICATOR_ADDED = "authenticator-added"
+    AUTHENTICATOR_REMOVED = "authenticator-removed"
+    SECOND_ADMIN_NEEDED = "second-admin-needed"
+    ACCOUNT_RESET = "account-reset"
+    ACCOUNT_REMOVED = "account-removed"
     SIGNED_IN = "signed-in"
     SIGNED_OUT = "signed-out"
     RECOVERY_CODE_USED = "recovery-code-used"
@@ -37,6 +42,8 @@ class Action(StrEnum):
     PASSKEY_LOCKED = "passkey-locked"
     MEETING_CREATED = "meeting-created"
     MEETING_ENDED = "meeting-ended"
+    MEETING_WITHDRAWN = "meeting-withdrawn"
+    MEETING_HANDED_OVER = "meeting-handed-over"
     INVITED = "invited"
     LINK_RESENT = "link-resent"
     WITHDRAWN = "withdrawn"
@@ -56,6 +63,7 @@ class Action(StrEnum):
     EXPELLED = "expelled"
     ATTENDANCE_READ = "attendance-read"
     ATTENDANCE_EXPORTED = "attendance-exported"
+    AUDIT_READ = "audit-read"
     PURGED = "purged"
 
 

@@ -24,6 +24,8 @@ class Passkey:
     used_at: datetime | None = None
     locked_at: datetime | None = None
     """When its sign count went back."""
+    name: str = ""
+    """What an organiser calls it."""
 
     def is_copy(self, sign_count: int) -> bool:
         """Whether a proof with this count shows that there are two of it (WebAuthn 6.1.1). Those of 0 do not count."""

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+from sluss.services.accounts import Accounts
 from sluss.services.admission import Admission
 from sluss.services.attendance import Attendance
 from sluss.services.audit_log import AuditLog
+from sluss.services.authenticators import Authenticators
 from sluss.services.bankid import BankIdOrders
 from sluss.services.health import Health
 from sluss.services.meetings import Meetings
@@ -21,6 +23,8 @@ class Services:
     """All verbs, as pages, gate and commands are given them."""
 
     organisers: Organisers
+    accounts: Accounts
+    authenticators: Authenticators
     meetings: Meetings
     participation: Participation
     passkeys: Passkeys

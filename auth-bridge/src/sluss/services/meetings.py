@@ -9,6 +9,7 @@ import structlog
 
 from sluss.delivery import texts
 from sluss.delivery.worker import MAIL, SMS
+from sluss.domain.accounts import AccountRole
 from sluss.domain.audit import Action
 from sluss.domain.drafts import check_count, check_name
 from sluss.domain.errors import GateUnavailable, InvalidInput, NotFound, SlussError
@@ -57,8 +58,8 @@ class Meetings:
 
         An error about the draft's second participant names `label-1`.
         """
-        if organiser.auditor:
-            raise NotFound("an auditor has no meetings")
+        if organiser.role is not AccountRole.ORGANISER:
+            raise NotFound("only organisers have meetings")
         if draft.sensitivity not in self._g.policy.classes:
             raise InvalidInput("sensitivity", "Choose how sensitive the meeting is.")
         if draft.sensitivity not in {c.name for c in self.classes()}:
@@ -84,7 +85,7 @@ class Meetings:
 
         def work(tx: Transaction) -> None:
             tx.meetings.add(meeting, now)
-            tx.invitations.add(_invitation(meeting, own, Role.ORGANISER), None, now)
+            tx.invitations.add(new_invitation(meeting, own, Role.ORGANISER), None, now)
             self._record(tx, Action.MEETING_CREATED, meeting, None, sensitivity=meeting.sensitivity)
             for person in draft.participants:
                 self._invite(tx, meeting, person, now)
@@ -284,7 +285,7 @@ class Meetings:
 
     def _invite(self, tx: Transaction, meeting: Meeting, person: ParticipantDraft, now: datetime) -> None:
         person_hash = self._g.personal_number_hash(person.personal_number) if person.personal_number else ""
-        invitation, link = _invitation(meeting, person, Role.PARTICIPANT, person_hash), new_link()
+        invitation, link = new_invitation(meeting, person, Role.PARTICIPANT, person_hash), new_link()
         tx.invitations.add(invitation, self._g.link_hash(link), now)
         self._record(tx, Action.INVITED, meeting, invitation)
         self._mail_link(tx, meeting, invitation, link, now)
@@ -337,7 +338,8 @@ def close(tx: Transaction, invitation_id: str, state: InvitationState) -> bool:
     return tx.invitations.close(invitation_id, state)
 
 
-def _invitation(meeting: Meeting, person: ParticipantDraft, role: Role, person_hash: str = "") -> Invitation:
+def new_invitation(meeting: Meeting, person: ParticipantDraft, role: Role, person_hash: str = "") -> Invitation:
+    """A person's, live, and not yet stored."""
     return Invitation(
         new_id(),
         meeting.id,

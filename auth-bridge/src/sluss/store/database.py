@@ -24,6 +24,7 @@ from sluss.domain.errors import ConfigError, SlussError, StoreUnavailable
 from sluss.store import schema
 from sluss.store.access import OrganiserRepository, SessionRepository
 from sluss.store.audit import AuditRepository
+from sluss.store.authenticators import AdminRequestRepository, AuthenticatorRepository
 from sluss.store.door import AttendanceRepository, TicketRepository
 from sluss.store.limits import LimitRepository
 from sluss.store.meetings import InvitationRepository, MeetingRepository
@@ -49,7 +50,9 @@ class Transaction:
     def __init__(self, connection: Connection, sealer: Sealer, audit: AuditRepository) -> None:
         self.audit = audit
         self.organisers = OrganiserRepository(connection, sealer)
-        self.sessions = SessionRepository(connection)
+        self.authenticators = AuthenticatorRepository(connection, sealer)
+        self.admin_requests = AdminRequestRepository(connection)
+        self.sessions = SessionRepository(connection, sealer)
         self.passkeys = PasskeyRepository(connection, sealer)
         self.limits = LimitRepository(connection)
         self.meetings = MeetingRepository(connection, sealer)

@@ -11,7 +11,7 @@ from sluss.store.rows import instant, instant_or_none, seconds
 from sluss.store.schema import organisers, passkeys
 from sluss.store.sealing import Sealer
 
-_COLUMN = "passkeys.credential"
+_COLUMN, _NAME = "passkeys.credential", "passkeys.name"
 
 
 class PasskeyRepository:
@@ -34,6 +34,7 @@ class PasskeyRepository:
                 enrolled_by=passkey.enrolled_by.value,
                 enrolled_as=passkey.enrolled_as,
                 created_at=seconds(passkey.created_at),
+                name=self._sealer.seal(passkey.name, _NAME, passkey.id) if passkey.name else None,
             )
         )
         return True
@@ -61,6 +62,10 @@ class PasskeyRepository:
         """Forget it."""
         self._c.execute(delete(passkeys).where(passkeys.c.id == passkey_id))
 
+    def remove_all(self, owner: str) -> None:
+        """Forget all of one person."""
+        self._c.execute(delete(passkeys).where(passkeys.c.owner == owner))
+
     def purge(self, before: datetime) -> None:
         """Forget what invited people have not used since then. Organisers' stay until they remove them."""
         last = passkeys.c.used_at.is_(None) & (passkeys.c.created_at < seconds(before)) | (
@@ -80,4 +85,5 @@ class PasskeyRepository:
             instant(r["created_at"]),
             instant_or_none(r["used_at"]),
             instant_or_none(r["locked_at"]),
+            self._sealer.open(r["name"], _NAME, r["id"]) if r["name"] else "",
         )

@@ -7,7 +7,6 @@ from itertools import zip_longest
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
-import segno
 from aiohttp import web
 
 from sluss.domain import drafts
@@ -22,7 +21,7 @@ from sluss.domain.gate import Role
 from sluss.domain.limits import LockKind
 from sluss.domain.meetings import InvitationState, MeetingView
 from sluss.web.context import ADDRESS, CLOCK, ORGANISER, SERVICES, SESSION, SETTINGS, wants_json
-from sluss.web.pages import N_, plain_code, read_form, render
+from sluss.web.pages import N_, REFUSED_CODE, in_groups, plain_code, qr_code, read_form, render
 from sluss.web.sessions import give_session, known_browser, remember_browser
 
 LOCK_TEXTS = {
@@ -67,8 +66,7 @@ async def enrol(request: web.Request) -> web.StreamResponse:
 
 async def _enrol_page(request: web.Request, problem: SlussError | None = None) -> web.StreamResponse:
     enrolment = await request.app[SERVICES].organisers.enrolment(request.match_info["token"], request[ADDRESS])
-    qr = segno.make(enrolment.otpauth_uri, error="m").svg_data_uri(scale=5, border=3, light="#fff", dark="#000")
-    secret = " ".join(enrolment.secret[i : i + 4] for i in range(0, len(enrolment.secret), 4))
+    qr, secret = qr_code(enrolment.otpauth_uri), in_groups(enrolment.secret)
     return render(request, "enrol.html", problem=problem, enrolment=enrolment, qr=qr, secret=secret)
 
 
@@ -106,7 +104,7 @@ async def sign_in_code(request: web.Request) -> web.StreamResponse:
             request[SESSION], code, request[ADDRESS], known_browser(request)
         )
     except NotVerified:
-        problem = NotVerified(public=N_("That code did not match. Wait for the next one and try again."))
+        problem = NotVerified(public=REFUSED_CODE)
         return render(request, "sign_in_code.html", problem=problem)
     except TooManyTries as error:
         return render(request, "sign_in_code.html", problem=error)
@@ -291,7 +289,7 @@ async def verify(request: web.Request) -> web.StreamResponse:
     try:
         await request.app[SERVICES].tickets.verify_organiser(request[SESSION], meeting_id, code, request[ADDRESS])
     except NotVerified:
-        problem = NotVerified(public=N_("That code did not match. Wait for the next one and try again."))
+        problem = NotVerified(public=REFUSED_CODE)
         return await verify_page(request, problem)
     except TooManyTries as error:
         return await verify_page(request, error)
@@ -315,7 +313,7 @@ async def verify_for_attendance(request: web.Request) -> web.StreamResponse:
     try:
         await request.app[SERVICES].tickets.verify_organiser(request[SESSION], meeting_id, code, request[ADDRESS])
     except NotVerified:
-        problem = NotVerified(public=N_("That code did not match. Wait for the next one and try again."))
+        problem = NotVerified(public=REFUSED_CODE)
         return await attendance_verify_page(request, problem)
     except TooManyTries as error:
         return await attendance_verify_page(request, error)

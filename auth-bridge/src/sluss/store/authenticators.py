@@ -1,0 +1,125 @@
+"""Authenticators of the staff, and what one admin has asked for and takes a second."""
+
+from datetime import datetime
+
+from sqlalchemy import Connection, Row, delete, insert, select, update
+
+from sluss.domain.accounts import Act, Asked, Authenticator
+from sluss.store.rows import instant, instant_or_none, seconds
+from sluss.store.schema import admin_requests, authenticators
+from sluss.store.sealing import Sealer
+
+_SECRET, _NAME = "organisers.totp_secret", "authenticators.name"
+"""What they are sealed as. The first is what it was when there was one an organiser, and what is sealed stays so."""
+STEPS_AT_ONCE = 2
+"""Time steps that can be right at one moment, besides the first: factors/totp.py accepts one before and one after."""
+
+
+class AuthenticatorRepository:
+    """Rows of `authenticators`."""
+
+    def __init__(self, connection: Connection, sealer: Sealer) -> None:
+        self._c = connection
+        self._sealer = sealer
+
+    def add(self, authenticator_id: str, organiser_id: str, secret: str, name: str, now: datetime) -> None:
+        """Store one that no code was given of yet."""
+        self._c.execute(
+            insert(authenticators).values(
+                id=authenticator_id,
+                organiser_id=organiser_id,
+                name=self._sealer.seal(name, _NAME, authenticator_id) if name else None,
+                secret=self._sealer.seal(secret, _SECRET, authenticator_id),
+                created_at=seconds(now),
+            )
+        )
+
+    def of(self, organiser_id: str) -> list[Authenticator]:
+        """Those that prove something, oldest first."""
+        return self._all(organiser_id, waiting=False)
+
+    def waiting(self, organiser_id: str) -> Authenticator | None:
+        """The one that waits for its first code."""
+        found = self._all(organiser_id, waiting=True)
+        return found[-1] if found else None
+
+    def confirm(self, authenticator_id: str, now: datetime) -> None:
+        """Its first code was right."""
+        self._set(authenticator_id, confirmed_at=seconds(now))
+
+    def use_step(self, authenticator_id: str, step: int, now: datetime) -> bool:
+        """Use up a time step. False if it, or a later one, was used before.
+
+        A step further ahead than any window was used under a wrong clock, and locks nobody out until it comes.
+        """
+        used = authenticators.c.step.between(step, step + STEPS_AT_ONCE)
+        which = update(authenticators).where(authenticators.c.id == authenticator_id, ~used)
+        return bool(self._c.execute(which.values(step=step, used_at=seconds(now))).rowcount)
+
+    def remove(self, authenticator_id: str) -> None:
+        """Forget it."""
+        self._c.execute(delete(authenticators).where(authenticators.c.id == authenticator_id))
+
+    def remove_waiting(self, organiser_id: str) -> None:
+        """Forget those that no code was given of."""
+        waiting = authenticators.c.confirmed_at.is_(None)
+        self._c.execute(delete(authenticators).where(authenticators.c.organiser_id == organiser_id, waiting))
+
+    def remove_all(self, organiser_id: str) -> None:
+        """Forget all of one account."""
+        self._c.execute(delete(authenticators).where(authenticators.c.organiser_id == organiser_id))
+
+    def _all(self, organiser_id: str, *, waiting: bool) -> list[Authenticator]:
+        confirmed = authenticators.c.confirmed_at
+        query = (
+            select(authenticators)
+            .where(authenticators.c.organiser_id == organiser_id)
+            .where(confirmed.is_(None) if waiting else confirmed.is_not(None))
+            .order_by(authenticators.c.created_at, authenticators.c.id)
+        )
+        return [self._authenticator(row) for row in self._c.execute(query)]
+
+    def _set(self, authenticator_id: str, **values: int) -> None:
+        self._c.execute(update(authenticators).where(authenticators.c.id == authenticator_id).values(**values))
+
+    def _authenticator(self, row: Row[tuple[object, ...]]) -> Authenticator:
+        r = row._mapping
+        return Authenticator(
+            r["id"],
+            r["organiser_id"],
+            self._sealer.open(r["name"], _NAME, r["id"]) if r["name"] else "",
+            self._sealer.open(r["secret"], _SECRET, r["id"]),
+            r["step"],
+            instant(r["created_at"]),
+            instant_or_none(r["confirmed_at"]),
+            instant_or_none(r["used_at"]),
+        )
+
+
+class AdminRequestRepository:
+    """Rows of `admin_requests`: one an account."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._c = connection
+
+    def put(self, organiser_id: str, asked: Asked) -> None:
+        """Note what was asked for, in place of what was before."""
+        self.remove(organiser_id)
+        self._c.execute(
+            insert(admin_requests).values(
+                organiser_id=organiser_id,
+                act=asked.act.value,
+                successor=asked.successor,
+                asked_by=asked.by,
+                asked_at=seconds(asked.at),
+            )
+        )
+
+    def get(self, organiser_id: str) -> Asked | None:
+        """What was last asked for, however long ago."""
+        row = self._c.execute(select(admin_requests).where(admin_requests.c.organiser_id == organiser_id)).one_or_none()
+        return Asked(Act(row.act), row.successor, row.asked_by, instant(row.asked_at)) if row else None
+
+    def remove(self, organiser_id: str) -> None:
+        """It was done, or is no longer asked for."""
+        self._c.execute(delete(admin_requests).where(admin_requests.c.organiser_id == organiser_id))
