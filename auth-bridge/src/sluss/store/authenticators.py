@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, literal_column, select, update
 
 from sluss.domain.accounts import Act, Asked, Authenticator
 from sluss.store.rows import instant, instant_or_none, seconds
@@ -75,7 +75,7 @@ class AuthenticatorRepository:
             select(authenticators)
             .where(authenticators.c.organiser_id == organiser_id)
             .where(confirmed.is_(None) if waiting else confirmed.is_not(None))
-            .order_by(authenticators.c.created_at, authenticators.c.id)
+            .order_by(authenticators.c.created_at, literal_column("authenticators.rowid"))
         )
         return [self._authenticator(row) for row in self._c.execute(query)]
 
