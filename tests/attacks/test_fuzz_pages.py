@@ -65,6 +65,10 @@ PLAUSIBLE = {
     "return": "/sign-in",
     "response": "{}",
     "for": "room",
+    "next": "/account",
+    "meeting": "x",
+    "role": "organiser",
+    "successor": "x",
 }
 
 

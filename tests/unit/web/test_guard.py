@@ -359,7 +359,7 @@ async def test_a_script_that_asks_gets_its_error_as_json(browser):
 
 def test_the_middlewares_stand_in_their_order():
     names = [m.__name__ for m in security.MIDDLEWARES]
-    assert names == ["request_id", "error_page", "trusted_proxy", "session", "deny_by_default", "csrf"]
+    assert names == ["request_id", "error_page", "trusted_proxy", "session", "deny_by_default", "csrf", "proof"]
 
 
 async def test_id_on_the_page_is_the_one_in_the_audit_log(portal, browser):

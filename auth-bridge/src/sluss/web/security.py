@@ -251,10 +251,7 @@ def role_of(name: str) -> AccountRole:
 
 @web.middleware
 async def deny_by_default(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Let only who is signed in past, each role to its own, unless the route is on the public list.
-
-    What is dangerous takes a factor of the last minutes besides.
-    """
+    """Let only who is signed in past, each role to its own, unless the route is on the public list."""
     exists, name = request.match_info.http_exception is None, route_name(request)
     if exists and name not in PUBLIC:
         organiser = request[ORGANISER] = await request.app[SERVICES].organisers.current(request[SESSION])
@@ -262,8 +259,6 @@ async def deny_by_default(request: web.Request, handler: Handler) -> web.StreamR
             if name == "meetings":
                 raise web.HTTPSeeOther(HOMES[organiser.role])
             raise NotFound("a page of another role")
-        if name in PROOF:
-            await request.app[SERVICES].organisers.require_proof(request[SESSION])
     return await handler(request)
 
 
@@ -288,7 +283,15 @@ async def csrf(request: web.Request, handler: Handler) -> web.StreamResponse:
     return await handler(request)
 
 
-MIDDLEWARES: tuple[Middleware, ...] = (request_id, error_page, trusted_proxy, session, deny_by_default, csrf)
+@web.middleware
+async def proof(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Have what is dangerous done only by who has given a factor within the last minutes."""
+    if request.match_info.http_exception is None and route_name(request) in PROOF:
+        await request.app[SERVICES].organisers.require_proof(request[SESSION])
+    return await handler(request)
+
+
+MIDDLEWARES: tuple[Middleware, ...] = (request_id, error_page, trusted_proxy, session, deny_by_default, csrf, proof)
 
 
 def content_security_policy(settings: PortalSettings, *, room: bool) -> str:
