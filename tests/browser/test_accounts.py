@@ -88,7 +88,7 @@ def test_life_of_an_organiser(host, people, outbox, picture, admins, locale):  #
     organiser.sign_in()
     organiser.invite(lambda *_: None, (ANNA,))
     meeting = organiser.page.url
-    change(host, f"UPDATE meetings SET sensitivity = 'secret' WHERE id = '{meeting.rpartition('/')[2]}'")
+    change(host, "UPDATE meetings SET sensitivity = 'secret' WHERE created_at = (SELECT max(created_at) FROM meetings)")
 
     adds_an_authenticator_and_removes_the_first(people, organiser, words, locale, picture)
 

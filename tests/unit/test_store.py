@@ -114,7 +114,8 @@ def test_migration_to_roles_keeps_auditors_and_the_authenticators_that_people_ha
             connection.execute(
                 text(
                     "INSERT INTO organisers (id, name, email, email_hash, totp_secret, totp_step, enrolled_at,"
-                    " created_at, auditor) VALUES (:who, :name, :email, :who, :totp_secret, :step, :enrolled, 50, :auditor)"
+                    " created_at, auditor)"
+                    " VALUES (:who, :name, :email, :who, :totp_secret, :step, :enrolled, 50, :auditor)"
                 ),
                 values,
             )
