@@ -64,6 +64,8 @@ def test_route_is_there_for_whose_it_is_and_for_nobody_else(people: dict[str, Br
         elif path != "/account/authenticators/new":  # is there while one waits for its first code
             assert answer.status in {200, 303}, told
             assert answer.location != "/sign-in", told
+        assert HEADERS.items() <= dict(answer.headers).items(), told
+        assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'self'; "), told
         walked += 1
         if who != "organiser":
             assert meeting.organiser.email not in answer.text or who == "admin", told
@@ -71,6 +73,13 @@ def test_route_is_there_for_whose_it_is_and_for_nobody_else(people: dict[str, Br
     assert walked > 30
 
 
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "Strict-Transport-Security": "max-age=63072000",
+    "X-Content-Type-Options": "nosniff",
+}
 HOMES = {"auditor": "/audit", "admin": "/accounts"}
 
 
