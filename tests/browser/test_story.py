@@ -33,7 +33,7 @@ class Organiser:
     def enrol_by(self, url: str, picture) -> None:
         self.page.goto(url)
         secret = self.page.locator("code.secret").inner_text().replace(" ", "")
-        self._totp = pyotp.TOTP(secret)
+        self._totp, self._used = pyotp.TOTP(secret), 0
         picture(self.page, "01-organiser-enrols")
         for name, value in (("password", PASSWORD), ("again", PASSWORD), ("code", self.code())):
             self.page.locator(f"input[name={name}]").fill(value)
