@@ -181,7 +181,7 @@ TABLE: list[tuple[Any, ...]] = [
      ("services/tickets.py", "invitation.state is not InvitationState.LIVE", "False"),
      ("services/meetings.py", "tx.verifications.revoke(invitation_id)", "pass")),
     ("an ended meeting is over", "07_out_means_out::meeting_that_was_ended_is_over_for_everybody",
-     ("services/meetings.py", "tx.meetings.end(meeting.id, now)", "pass")),
+     ("services/meetings.py", "tx.meetings.end(meeting.id, now)\n                self", "self")),
     ("only the organiser puts out", "07_out_means_out::only_the_meetings_organiser_puts_out",
      ("services/meetings.py", " or meeting.organiser_id != organiser.id")),
     # 8 to 12: personal data, the audit log, what leaves, logs, keys

@@ -366,6 +366,23 @@ async def test_meetings_to_come_are_withdrawn_and_those_who_are_invited_told_wit
     assert withdrawn.subject == f"meeting:{meeting.id}"
 
 
+async def test_organiser_withdraws_a_whole_meeting_and_those_invited_are_told(world):
+    eva, _ = await world.signed_in(EVA)
+    meeting, other = await world.meeting(eva, ANNA, BERTIL, starts_in=60), await world.meeting(eva, BERTIL)
+    olle = await world.organiser(OLLE)
+    with pytest.raises(NotFound):
+        await world.services.meetings.withdraw_all(olle, meeting.id)
+    await world.services.meetings.withdraw_all(eva, meeting.id)
+    assert "opens nothing any more" in (await mails(world, ANNA[1]))[-1]
+    assert {p.invitation.state for p in (await shown(world, eva, meeting.id)).participants} == {"withdrawn"}
+    assert {p.invitation.state for p in (await shown(world, eva, other.id)).participants} == {"live"}
+    assert world.door.ended == []  # its door was not open
+    with pytest.raises(NotFound):
+        await world.services.meetings.withdraw_all(eva, meeting.id)
+    await world.services.meetings.withdraw_all(eva, other.id)
+    assert world.door.ended == [other.room]
+
+
 async def test_meetings_are_handed_over_with_their_links_and_the_successor_enters_as_organiser(world, admin):
     eva, evas = await world.signed_in(EVA)
     meeting = await world.meeting(eva)

@@ -176,6 +176,20 @@ async def test_passkey_gets_the_name_that_was_typed_and_proves_it_on_the_way_to_
     assert "The meeting has ended." in organiser.page.text
 
 
+async def test_withdrawing_all_takes_a_proof_and_tells_those_who_are_invited(portal, organiser):
+    at = f"/meetings/{await portal.meeting(organiser, ANNA, starts_in=60)}"
+    portal.world.clock.forward(minutes=6)
+    await organiser.get(at)
+    await organiser.submit(f"{at}/withdraw")
+    assert organiser.page.path == f"/prove?next={at}"
+    await organiser.submit("/account", code=portal.authenticator())
+    await organiser.submit(f"{at}/withdraw")
+    assert "The meeting has ended." in organiser.page.text
+    assert "Anna Lindberg withdrawn" in organiser.page.text
+    await portal.world.worker.deliver_due()
+    assert "A personal link that you were sent opens nothing any more." in portal.world.mail.sent[-1][1]
+
+
 @pytest.mark.parametrize("path", ["/accounts", "/account", "/prove", "managed", "/audit/log"])
 async def test_pages_are_in_swedish_too(portal, path):
     browser, role = portal.browser("sv"), AccountRole.AUDITOR if path == "/audit/log" else AccountRole.ADMIN

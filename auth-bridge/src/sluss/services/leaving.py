@@ -3,10 +3,8 @@
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from sluss.delivery import texts
-from sluss.delivery.worker import MAIL
 from sluss.domain.audit import Action
 from sluss.domain.drafts import check_name
 from sluss.domain.errors import GateUnavailable, InvalidInput
@@ -15,10 +13,8 @@ from sluss.domain.meetings import Invitation, InvitationState, Meeting, Organise
 from sluss.services import audit
 from sluss.services.common import Ground
 from sluss.services.expel import expel
-from sluss.services.meetings import close, new_invitation
+from sluss.services.meetings import close, live_participants, new_invitation, withdraw_meeting
 from sluss.store.database import Transaction
-
-_WORTH_TELLING = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +41,10 @@ def hand_over(  # noqa: PLR0917
 
 def withdraw_all(ground: Ground, tx: Transaction, leaver: Organiser, now: datetime, actor: str) -> list[Out]:
     """End all meetings to come, and tell those who are invited that their link opens nothing."""
-    outs: list[Out] = []
-    subject, body = texts.link_closed(ground.site.locale)
-    for meeting in tx.meetings.of(leaver.id):
-        if meeting.is_over(now):
-            continue
-        for person in _live(tx, meeting):
-            close(tx, person.id, InvitationState.WITHDRAWN)
-            message = {"to": person.email, "subject": subject, "body": body}
-            tx.outbox.put(MAIL, message, person.id, now=now, expires_at=now + _WORTH_TELLING)
-        tx.meetings.end(meeting.id, now)
-        ground.audit.record(tx, now, Action.MEETING_WITHDRAWN, actor=actor, subject=audit.meeting(meeting.id))
-        outs.append(Out(meeting.room))
-    return outs
+    to_come = [meeting for meeting in tx.meetings.of(leaver.id) if not meeting.is_over(now)]
+    for meeting in to_come:
+        withdraw_meeting(ground, tx, meeting, now, actor)
+    return [Out(meeting.room) for meeting in to_come]
 
 
 async def put_out(ground: Ground, door: Callable[[], Door], outs: list[Out], actor: str) -> None:
@@ -73,7 +60,7 @@ async def put_out(ground: Ground, door: Callable[[], Door], outs: list[Out], act
 
 def _hand_door_over(tx: Transaction, meeting: Meeting, successor: Organiser, now: datetime) -> list[Out]:
     """The successor enters as organiser from now on; who leaves does not, nor the successor as a participant."""
-    own, live = tx.invitations.organisers_own(meeting.id), _live(tx, meeting)
+    own, live = tx.invitations.organisers_own(meeting.id), live_participants(tx, meeting)
     double = [one for one in live if one.email.casefold() == successor.email.casefold()]
     new = ParticipantDraft(successor.name, successor.email, "")
     try:
@@ -87,7 +74,3 @@ def _hand_door_over(tx: Transaction, meeting: Meeting, successor: Organiser, now
         close(tx, one.id, InvitationState.WITHDRAWN)
     tx.invitations.add(new_invitation(meeting, new, Role.ORGANISER), None, now)
     return [Out(meeting.room, one) for one in gone]
-
-
-def _live(tx: Transaction, meeting: Meeting) -> list[Invitation]:
-    return [one for one in tx.invitations.participants(meeting.id) if one.state is InvitationState.LIVE]

@@ -33,6 +33,7 @@ from sluss.services.common import Ground, new_id, new_link
 from sluss.services.expel import expel
 from sluss.store.database import Transaction
 
+_WORTH_TELLING = timedelta(days=7)
 _CLOSED = {InvitationState.WITHDRAWN: Action.WITHDRAWN, InvitationState.PUT_OUT: Action.PUT_OUT}
 
 _log = structlog.get_logger()
@@ -135,7 +136,7 @@ class Meetings:
             meeting = self._own(tx, organiser, meeting_id)
             if isinstance(meeting, NotFound):
                 return meeting
-            others = [one for one in tx.invitations.participants(meeting.id) if one.state is InvitationState.LIVE]
+            others = live_participants(tx, meeting)
             check_count(len(others) + 1)
             for other in others:
                 if other.state is InvitationState.LIVE and other.email.casefold() == person.email.casefold():
@@ -243,6 +244,26 @@ class Meetings:
         _log.info("meeting_ended", meeting=meeting.id)
         await self._door().end(meeting.room, "The organiser has ended the meeting.")
 
+    async def withdraw_all(self, organiser: Organiser, meeting_id: str) -> None:
+        """Take the whole meeting back: all links are dead, and those invited are told so by mail.
+
+        Raises `NotFound`; `GateUnavailable` if people may be inside and Prosody did not confirm that they are out.
+        """
+        now = self._g.clock()
+
+        def work(tx: Transaction) -> Meeting | SlussError:
+            meeting = self._own(tx, organiser, meeting_id)
+            if isinstance(meeting, NotFound) or meeting.is_over(now):
+                return NotFound("no such meeting of this organiser, or over")
+            withdraw_meeting(self._g, tx, meeting, now, audit.organiser(organiser.id))
+            return meeting
+
+        meeting = await self._g.store.run(work)
+        self._g.wake_outbox()
+        _log.info("meeting_withdrawn", meeting=meeting.id)
+        if meeting.is_open(now):
+            await self._door().end(meeting.room, "The organiser has ended the meeting.")
+
     async def _shut_out(self, organiser: Organiser, invitation_id: str, state: InvitationState) -> str:
         def work(tx: Transaction) -> tuple[Meeting, Invitation] | SlussError:
             found = self._own_invitation(tx, organiser, invitation_id)
@@ -328,6 +349,22 @@ class Meetings:
             return NotFound("no such invitation")
         meeting = self._own(tx, organiser, invitation.meeting_id)
         return meeting if isinstance(meeting, NotFound) else (meeting, invitation)
+
+
+def live_participants(tx: Transaction, meeting: Meeting) -> list[Invitation]:
+    """Those whose links work."""
+    return [one for one in tx.invitations.participants(meeting.id) if one.state is InvitationState.LIVE]
+
+
+def withdraw_meeting(ground: Ground, tx: Transaction, meeting: Meeting, now: datetime, actor: str) -> None:
+    """End it, close all invitations, and queue the mails that say that a link opens nothing any more."""
+    subject, body = texts.link_closed(ground.site.locale)
+    for person in live_participants(tx, meeting):
+        close(tx, person.id, InvitationState.WITHDRAWN)
+        message = {"to": person.email, "subject": subject, "body": body}
+        tx.outbox.put(MAIL, message, person.id, now=now, expires_at=now + _WORTH_TELLING)
+    tx.meetings.end(meeting.id, now)
+    ground.audit.record(tx, now, Action.MEETING_WITHDRAWN, actor=actor, subject=audit.meeting(meeting.id))
 
 
 def close(tx: Transaction, invitation_id: str, state: InvitationState) -> bool:

@@ -135,6 +135,7 @@ def routes() -> list[web.AbstractRouteDef]:
         web.post(f"{meeting}/participants", organiser.invite, name="invite"),
         web.post(f"{meeting}/unlock", organiser.unlock_meeting, name="unlock_meeting"),
         web.post(f"{meeting}/end", organiser.end, name="end"),
+        web.post(f"{meeting}/withdraw", organiser.withdraw_all, name="withdraw_all"),
         web.get(f"{meeting}/verify", organiser.verify_form, name="organiser_verify"),
         web.post(f"{meeting}/verify", organiser.verify, name="organiser_verify"),
         web.post(f"{meeting}/sign-in", sign_in.meeting, name="meeting_sign_in"),

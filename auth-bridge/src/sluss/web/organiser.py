@@ -277,6 +277,13 @@ async def end(request: web.Request) -> web.StreamResponse:
     raise web.HTTPSeeOther(f"/meetings/{meeting_id}")
 
 
+async def withdraw_all(request: web.Request) -> web.StreamResponse:
+    """POST /meetings/<id>/withdraw: take the whole meeting back."""
+    meeting_id = request.match_info["meeting"]
+    await request.app[SERVICES].meetings.withdraw_all(request[ORGANISER], meeting_id)
+    raise web.HTTPSeeOther(f"/meetings/{meeting_id}")
+
+
 async def verify_form(request: web.Request) -> web.StreamResponse:
     """GET /meetings/<id>/verify: a fresh authenticator code before entering."""
     return await verify_page(request)

@@ -123,6 +123,7 @@ HOMES = {AccountRole.ORGANISER: "/", AccountRole.AUDITOR: "/audit", AccountRole.
 
 PROOF: dict[str, str] = {
     "end": "/meetings/{meeting}",
+    "withdraw_all": "/meetings/{meeting}",
     "audited_attendance": "/audit/{meeting}",
     "accounts_invite": "/accounts",
     "managed_account_link": "/accounts/{account}",
