@@ -19,9 +19,11 @@ import pyotp
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 from prometheus_client import CollectorRegistry
+from sqlalchemy import text as sql
 
 from sluss import app, logs
 from sluss.config import DEFAULT_PATH, load_credentials, load_settings
+from sluss.domain.accounts import AccountRole
 from sluss.domain.assurance import Method, Purpose
 from sluss.services.common import new_id
 from sluss.store.proof import Verification
@@ -35,16 +37,28 @@ class Insider:
         self._ground, self._keys = services.tickets._g, services.tickets._keys
         self._held = None
 
-    async def organiser(self, name, email, password):
-        """Enrol an organiser and sign in; the authenticator's current step stays unused."""
+    async def organiser(self, name, email, password, role="organiser"):
+        """Enrol an organiser, auditor or admin and sign in; the authenticator's current step stays unused."""
         verbs, session = self._services.organisers, secrets.token_urlsafe(32)
-        token = (await verbs.add(name, email)).rpartition("/")[2]
+        token = (await verbs.add(name, email, AccountRole(role))).rpartition("/")[2]
         secret = (await verbs.enrolment(token)).secret
         now = self._ground.clock()
         codes = await verbs.enrol(token, password, pyotp.TOTP(secret).at(now - timedelta(seconds=30)))
         await verbs.password(session, email, password, "192.0.2.1")
         signed_in = await verbs.second_factor(session, codes[0], "192.0.2.1")
-        return {"session": signed_in.session, "secret": secret}
+        who = await verbs.by_email(email)
+        return {"session": signed_in.session, "secret": secret, "id": who.id}
+
+    async def age_proof(self, session, ago):
+        """Do as if the last factor of a session had been given so many seconds ago."""
+        proved_at = self._ground.clock() - timedelta(seconds=ago)
+        await self._store.run(lambda tx: tx.sessions.prove(self._ground.session_hash(session), proved_at))
+
+    async def classify(self, meeting_id, sensitivity):
+        """Have a meeting be of a class that nobody here could enter."""
+        change = sql("UPDATE meetings SET sensitivity = :to WHERE id = :which")
+        values = {"to": sensitivity, "which": meeting_id}
+        await self._store.run(lambda tx: tx.meetings._c.execute(change, values) and None)
 
     async def prove(self, link, session, purposes=("view", "join"), ago=0):
         """Do as if the person had typed the code from the SMS in that browser, `ago` seconds ago."""

@@ -124,11 +124,11 @@ class Site:
         subprocess.run(ip, check=True, timeout=10)
         return address
 
-    def organiser(self, name: str = "Eva Ek") -> Organiser:
+    def organiser(self, name: str = "Eva Ek", role: str = "organiser") -> Organiser:
         """Somebody of the staff, signed in with both factors."""
         email = f"{secrets.token_hex(4)}@sluss.test"
-        made = self.insider("organiser", name=name, email=email, password=PASSWORD)
-        return Organiser(self, name, email, made["secret"], Browser(self, made["session"]))
+        made = self.insider("organiser", name=name, email=email, password=PASSWORD, role=role)
+        return Organiser(self, name, email, made["secret"], Browser(self, made["session"]), made["id"])
 
     def open(self, ticket: dict[str, str] | None = None, transport: str = "websocket", **options: Any) -> Any:
         """An XMPP stream, not yet authenticated; see `xmpp.open_stream`."""
@@ -312,6 +312,7 @@ class Organiser:
     email: str
     secret: str
     browser: Browser
+    id: str = ""
 
     def meeting(self, *names: str, title: str = "Budget", agenda: str = "Siffror", starts_in: int = 1) -> Meeting:
         """A meeting that begins in so many minutes, with people called so."""

@@ -64,6 +64,10 @@ PLAUSIBLE = {
     "response": "{}",
     "for": "room",
     "colleague": "Bo Ek",
+    "next": "/account",
+    "meeting": "x",
+    "role": "organiser",
+    "successor": "x",
 }
 # Buttons with which a form does something else
 BUTTONS = {"add", "look_up"}

@@ -150,7 +150,8 @@ def test_organiser_add_prints_one_link(installed):
 def test_auditor_is_added_as_one_and_stays_one(installed):
     auditor = ("organiser", "add", "--name", "Ada Alm", "--email", "ada@example.org")
     assert installed(*auditor, "--auditor").exit_code == 0
-    assert "is an organiser already" in one_line(installed(*auditor), code=1)
+    assert installed(*auditor, "--role", "auditor").exit_code == 0
+    assert "There is an account with this address already." in one_line(installed(*auditor), code=1)
     assert installed("organiser", "list").stdout == "ada@example.org\tAda Alm\tnot enrolled\tauditor\n"
 
 
@@ -159,6 +160,26 @@ def test_organiser_is_unlocked_by_their_address_and_it_is_audited(installed):
     assert installed("organiser", "unlock", "eva@example.org").stdout == "unlocked eva@example.org\n"
     assert re.search(r" unlocked done by=admin subject=organiser:\w+\n$", installed("audit", "show").stdout)
     assert "no organiser nobody@example.org" in one_line(installed("organiser", "unlock", "nobody@example.org"), code=1)
+
+
+def test_admin_is_added_on_the_host(installed):
+    added = installed("organiser", "add", "--name", "Ada Alm", "--email", "ada@example.org", "--role", "admin")
+    assert "/enrol/" in added.stdout
+    assert installed("organiser", "list").stdout == "ada@example.org\tAda Alm\tnot enrolled\tadmin\n"
+
+
+def test_account_is_reset_and_removed_on_the_host(installed):
+    for email in ("eva@example.org", "olle@example.org"):
+        installed("organiser", "add", "--name", "Eva Ek", "--email", email)
+    reset = installed("organiser", "reset", "eva@example.org")
+    assert re.fullmatch(r"https://portal\.sluss\.test/enrol/[\w-]{43}\n", reset.stdout)
+    removed = installed("organiser", "remove", "eva@example.org", "--successor", "olle@example.org")
+    assert removed.stdout == "removed eva@example.org\n"
+    assert installed("organiser", "list").stdout == "olle@example.org\tEva Ek\tnot enrolled\n"
+    assert "no organiser eva@example.org" in one_line(installed("organiser", "remove", "eva@example.org"), code=1)
+    shown = installed("audit", "show").stdout
+    assert re.search(r" account-reset done by=admin subject=organiser:\w+\n", shown)
+    assert re.search(r" account-removed done by=admin subject=organiser:\w+ to=\w+\n", shown)
 
 
 @pytest.mark.parametrize(("name", "email"), [("", "eva@example.org"), ("Eva", "eva"), ("Eva\x1b[2J", "e@example.org")])

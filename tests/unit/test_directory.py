@@ -88,13 +88,13 @@ async def test_first_right_password_mails_a_link_and_signs_nobody_in(world):
 
 async def test_organiser_of_the_directory_signs_in_with_its_password_and_a_second_factor_here(world):
     eva, _ = await signed_in(world)
-    assert (eva.name, eva.email, eva.auditor) == ("Eva Ek", EVA, False)
+    assert (eva.name, eva.email, eva.role) == ("Eva Ek", EVA, "organiser")
     assert world.sql("SELECT password FROM organisers") == [{"password": None}], "its password is not here"
 
 
 async def test_group_makes_an_auditor(world):
     rut, _ = await signed_in(world, RUT)
-    assert rut.auditor
+    assert rut.role == "auditor"
 
 
 async def test_who_is_in_no_group_is_no_organiser(world):

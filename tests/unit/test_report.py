@@ -18,6 +18,7 @@ from tests.unit.test_audit import entries
 from tests.unit.world import ANNA, BROWSER, MASTER, PORTAL, World, build
 
 from sluss.cli import main
+from sluss.domain.accounts import AccountRole
 from sluss.domain.assurance import Method, Purpose
 from sluss.domain.attendance import FOLD, Presence, coarse_origin, fold
 from sluss.domain.audit import Action, Outcome
@@ -133,9 +134,7 @@ async def fresh(world: World) -> None:
 
 async def auditor(world: World) -> str:
     """An auditor's session."""
-    _, session = await world.signed_in("audit@example.org")
-    world.sql("UPDATE organisers SET auditor = 1 WHERE id = (SELECT id FROM organisers ORDER BY rowid DESC LIMIT 1)")
-    return session
+    return (await world.signed_in("audit@example.org", AccountRole.AUDITOR))[1]
 
 
 async def test_report_folds_a_reconnect_and_says_how_from_where_and_how_long(met):
@@ -226,7 +225,7 @@ async def test_auditor_sees_every_meeting_and_its_attendance_and_it_is_recorded(
 async def test_auditor_has_no_meetings_of_their_own(met):
     session = await auditor(met)
     who = await met.services.organisers.current(session)
-    assert who.auditor
+    assert who.role is AccountRole.AUDITOR
     with pytest.raises(NotFound):
         await met.meeting(who)
     with pytest.raises(NotFound):
@@ -234,8 +233,8 @@ async def test_auditor_has_no_meetings_of_their_own(met):
 
 
 async def test_auditor_who_was_registered_does_not_become_an_organiser(world):
-    await world.services.organisers.add("Ada Alm", "ada@example.org", auditor=True)
-    await world.services.organisers.add("Ada Alm", "ada@example.org", auditor=True)
+    await world.services.organisers.add("Ada Alm", "ada@example.org", AccountRole.AUDITOR)
+    await world.services.organisers.add("Ada Alm", "ada@example.org", AccountRole.AUDITOR)
     with pytest.raises(InvalidInput):
         await world.services.organisers.add("Ada Alm", "ada@example.org")
     added = await entries(world, Action.ORGANISER_ADDED)

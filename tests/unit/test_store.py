@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -16,11 +17,14 @@ from hypothesis import strategies as st
 from sqlalchemy import event, text
 from tests.unit.world import ANNA, BROWSER, MASTER, MOBILE, build
 
+from sluss.domain.accounts import AccountRole
 from sluss.domain.assurance import Purpose
 from sluss.domain.audit import Action, Entry, Outcome, parse
 from sluss.domain.errors import ConfigError, NotFound, StoreUnavailable
 from sluss.keyring.secrets import Hasher, field_key, form_key
 from sluss.store import migrations
+from sluss.store.access import OrganiserRepository
+from sluss.store.accounts import AccountAuthenticatorRepository
 from sluss.store.database import open_engine, require_current_schema, revision, upgrade
 from sluss.store.schema import REVISION, metadata
 from sluss.store.sealing import SealBrokenError, Sealer
@@ -95,6 +99,38 @@ def test_upgrade_keeps_what_is_there(engine):
     upgrade(str(engine.url))
     with engine.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM limits")).scalar_one() == 1
+
+
+def test_migration_to_roles_keeps_auditors_and_the_authenticators_that_people_have(tmp_path):
+    url, config = f"sqlite:///{tmp_path}/sluss.db", Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    engine, sealer = open_engine(url), Sealer(field_key(MASTER))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0008")
+        for who, auditor, step, enrolled in (("a", 0, 7, 100), ("b", 1, 0, None)):
+            values = {n: sealer.seal(f"{n} {who}", f"organisers.{n}", who) for n in ("name", "email", "totp_secret")}
+            values |= {"who": who, "auditor": auditor, "step": step, "enrolled": enrolled}
+            connection.execute(
+                text(
+                    "INSERT INTO organisers (id, name, email, email_hash, totp_secret, totp_step, enrolled_at,"
+                    " created_at, auditor)"
+                    " VALUES (:who, :name, :email, :who, :totp_secret, :step, :enrolled, 50, :auditor)"
+                ),
+                values,
+            )
+    engine.dispose()
+    upgrade(url)
+    engine = open_engine(url)
+    with engine.begin() as connection:
+        organisers, own = OrganiserRepository(connection, sealer), AccountAuthenticatorRepository(connection, sealer)
+        roles = [(r.organiser.name, r.organiser.role) for r in organisers.all()]
+        assert roles == [("name a", AccountRole.ORGANISER), ("name b", AccountRole.AUDITOR)]
+        (enrolled,) = own.of("a")
+        assert (enrolled.secret, enrolled.step, enrolled.name) == ("totp_secret a", 7, "")
+        assert own.of("b") == []  # not enrolled yet: it waits
+        assert own.waiting("b").secret == "totp_secret b"
+    engine.dispose()
 
 
 # Transactions

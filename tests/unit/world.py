@@ -18,6 +18,7 @@ from sqlalchemy import event
 
 from sluss.app import _services
 from sluss.delivery.worker import OutboxWorker
+from sluss.domain.accounts import AccountRole
 from sluss.domain.assurance import Method, Purpose, Risk
 from sluss.domain.drafts import parse_meeting
 from sluss.domain.errors import DeliveryFailed, GateUnavailable
@@ -142,9 +143,11 @@ class World:
                     sealed = sealer.seal(value, f"invitations.{name}", row["id"])
                     self.sql(f"UPDATE invitations SET {name} = ? WHERE id = ?", sealed, row["id"])  # noqa: S608
 
-    async def organiser(self, email: str = "eva@example.org", name: str = "Eva Ek") -> Organiser:
-        """An enrolled organiser, put into the store. How one really enrols is test_organisers.py's."""
-        who, secret = Organiser(new_id(), name, email), pyotp.random_base32()
+    async def organiser(
+        self, email: str = "eva@example.org", name: str = "Eva Ek", role: AccountRole = AccountRole.ORGANISER
+    ) -> Organiser:
+        """An enrolled account, put into the store. How one really enrols is test_organisers.py's."""
+        who, secret = Organiser(new_id(), name, email, role), pyotp.random_base32()
 
         def work(tx: Transaction) -> None:
             tx.organisers.add(who, self.ground.hasher.digest("organiser", email), secret, self.clock.now)
@@ -154,9 +157,11 @@ class World:
         self.totp = pyotp.TOTP(secret)
         return who
 
-    async def signed_in(self, email: str = "eva@example.org") -> tuple[Organiser, str]:
-        """An organiser with both factors given: who, and the browser's session value."""
-        who, session = await self.organiser(email), new_link()
+    async def signed_in(
+        self, email: str = "eva@example.org", role: AccountRole = AccountRole.ORGANISER, name: str = "Eva Ek"
+    ) -> tuple[Organiser, str]:
+        """Somebody with both factors given: who, and the browser's session value."""
+        who, session = await self.organiser(email, name, role), new_link()
         hashed = self.ground.session_hash(session)
         await self.store.run(lambda tx: tx.sessions.put(hashed, who.id, complete=True, now=self.clock.now))
         return who, session

@@ -41,6 +41,8 @@ from sluss.keyring.secrets import Hasher, audit_key, field_key, form_key
 from sluss.keyring.tickets import TicketKeys
 from sluss.policy_file import default_policy
 from sluss.services import Services
+from sluss.services.account_authenticators import AccountAuthenticators
+from sluss.services.accounts import Accounts
 from sluss.services.admission import Admission
 from sluss.services.attendance import Attendance
 from sluss.services.audit_log import AuditLog
@@ -281,6 +283,8 @@ def _services(
     tickets = Tickets(ground, keys, organisers)
     return Services(
         organisers=organisers,
+        accounts=Accounts(ground, organisers, door),
+        account_authenticators=AccountAuthenticators(ground, organisers),
         meetings=Meetings(ground, door),
         participation=participation,
         passkeys=Passkeys(ground, organisers, tickets, participation, verifications),
@@ -291,7 +295,7 @@ def _services(
         admission=Admission(ground, keys, participation, door),
         outside=Outside(ground, tickets, door),
         attendance=Attendance(ground, keys, organisers),
-        audit=AuditLog(ground),
+        audit=AuditLog(ground, organisers),
         health=Health(ground, door if gate else None),
         bankid=BankIdOrders(ground, verifications, participation, *bankid) if bankid else None,
         cards=SmartCards(ground, verifications, cards) if cards else None,

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from sluss import __version__, logs
 from sluss.config import DEFAULT_PATH, Credentials, Settings, load_credentials, load_settings
 from sluss.domain import drafts
+from sluss.domain.accounts import AccountRole
 from sluss.domain.assurance import Method
 from sluss.domain.audit import ADMIN, GENESIS, Entry, Head
 from sluss.domain.errors import ConfigError, InvalidInput, SlussError
@@ -140,26 +141,35 @@ def init(directory: Path) -> None:
 
 @main.group()
 def organiser() -> None:
-    """People who may create meetings."""
+    """Accounts: organisers, auditors and admins."""
 
 
 @organiser.command("add")
 @click.option("--name", required=True)
 @click.option("--email", required=True)
-@click.option("--auditor", is_flag=True, help="May see who attended any meeting, and have none of their own.")
+@click.option(
+    "--role",
+    type=click.Choice([role.value for role in AccountRole]),
+    default=AccountRole.ORGANISER.value,
+    show_default=True,
+    help="An organiser has meetings; an auditor sees logs and who attended; an admin looks after accounts.",
+)
+@click.option("--auditor", "role", flag_value="auditor", help="The same as --role auditor.")
 @click.pass_obj
-def organiser_add(path: Path, name: str, email: str, *, auditor: bool) -> None:
-    """Print a one-time link where the organiser enrols. It is good for seven days."""
-    click.echo(_with_services(path, lambda services: services.organisers.add(name, email, auditor=auditor)))
+def organiser_add(path: Path, name: str, email: str, role: str) -> None:
+    """Print a one-time link where the person enrols. It is good for seven days."""
+    click.echo(_with_services(path, lambda services: services.organisers.add(name, email, AccountRole(role))))
 
 
 @organiser.command("list")
 @click.pass_obj
 def organiser_list(path: Path) -> None:
-    """Print every organiser and since when they are enrolled."""
+    """Print every account and since when it is enrolled."""
     for who, enrolled in _with_services(path, lambda services: services.organisers.all()):
         since = f"enrolled {enrolled:%Y-%m-%d}" if enrolled else "not enrolled"
-        click.echo("\t".join([who.email, who.name, since, *(["auditor"] if who.auditor else [])]))
+        click.echo(
+            "\t".join([who.email, who.name, since, *([] if who.role is AccountRole.ORGANISER else [who.role.value])])
+        )
 
 
 @organiser.command("unlock")
@@ -178,6 +188,27 @@ def organiser_hand_over(path: Path, email: str) -> None:
     """Take away the organiser EMAIL's password here: from now on it is the one in the directory."""
     _with_services(path, lambda services: services.directory.hand_over(email))
     click.echo(f"handed over {email}")
+
+
+@organiser.command("reset")
+@click.argument("email")
+@click.pass_obj
+def organiser_reset(path: Path, email: str) -> None:
+    """Void all that EMAIL signs in with, end their sessions, and print a link to enrol by anew.
+
+    No second admin is asked, whatever meetings they have: who may run this may do anything here.
+    """
+    click.echo(_with_services(path, lambda services: services.accounts.reset_by_host(email)))
+
+
+@organiser.command("remove")
+@click.argument("email")
+@click.option("--successor", default="", metavar="EMAIL", help="Who has their meetings from now on.")
+@click.pass_obj
+def organiser_remove(path: Path, email: str, successor: str) -> None:
+    """Remove the account EMAIL. Without a successor, its meetings to come are withdrawn. No second admin is asked."""
+    _with_services(path, lambda services: services.accounts.remove_by_host(email, successor))
+    click.echo(f"removed {email}")
 
 
 @main.group()

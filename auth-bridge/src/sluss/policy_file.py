@@ -82,6 +82,7 @@ class _Class(Section, frozen=True, kw_only=True):
     devices: int
     keep_origin: bool
     retention: Duration
+    two_admins: bool
     jitsi: _Jitsi
 
 
@@ -145,6 +146,7 @@ def _class(path: Path, name: object, raw: object) -> SensitivityClass:
                 screen_sharing=read.jitsi.screen_sharing == "allowed",
                 end_to_end_encryption=read.jitsi.end_to_end_encryption,
             ),
+            two_admins=read.two_admins,
         )
         policy.check(one)
     except PolicyError as error:

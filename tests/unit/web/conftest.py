@@ -13,9 +13,11 @@ from aiohttp.test_utils import TestClient, TestServer
 from tests.unit.web.browser import PORTAL, Browser
 from tests.unit.world import World
 
+from sluss.domain.accounts import AccountRole
 from sluss.domain.meetings import MeetingDraft, ParticipantDraft
 from sluss.services import Services
 from sluss.web import PortalSettings, make_portal
+from sluss.web.security import HOMES
 
 NOON = datetime(2026, 10, 15, 10, 0, tzinfo=UTC)
 MEET = "https://meet.sluss.test"
@@ -38,11 +40,11 @@ class Portal:
     def browser(self, language: str = "en") -> Browser:
         return Browser(self.client, language)
 
-    async def sign_in(self, browser: Browser, email: str = OLLE) -> None:
-        """Be an organiser, both factors given."""
-        _, browser.cookies["__Host-sluss"] = await self.world.signed_in(email)
+    async def sign_in(self, browser: Browser, email: str = OLLE, role: AccountRole = AccountRole.ORGANISER) -> None:
+        """Be an organiser, or an auditor or admin, both factors given."""
+        _, browser.cookies["__Host-sluss"] = await self.world.signed_in(email, role)
         await browser.get("/")
-        assert browser.page.path == "/", browser.page.text
+        assert browser.page.path == HOMES[role], browser.page.text
 
     def authenticator(self) -> str:
         """The organiser's code now."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import quote
 
 import pytest
 from tests.conftest import TICKET
@@ -10,6 +11,7 @@ from tests.unit.web.browser import PORTAL
 from tests.unit.web.conftest import ANNA, MEET, OLLE
 from tests.unit.world import PASSWORD
 
+from sluss.domain.accounts import AccountRole
 from sluss.web import security
 from sluss.web.context import ADDRESS
 
@@ -65,16 +67,92 @@ async def test_a_password_alone_opens_no_private_page(portal):
     assert (await other.ask("GET", "/")).headers["Location"] == "/sign-in"
 
 
-async def test_every_post_without_the_form_token_is_refused(portal, browser):
-    await portal.sign_in(browser)
+async def test_every_post_without_the_form_token_is_refused_to_who_may_send_it(portal):
+    browsers = {role: portal.browser() for role in AccountRole}
+    for role, browser in browsers.items():
+        await portal.sign_in(browser, f"{role}@sluss.test", role)
     # The provider has no form: what it sends is proved by its signature.
-    posts = {(m, p) for m, p, name in every_route(portal) if m == "POST" and name != "provider_logout"}
-    assert len(posts) > 15
-    for method, path in posts:
+    posts = {(p, name) for m, p, name in every_route(portal) if m == "POST" and name != "provider_logout"}
+    assert len(posts) > 50
+    for path, name in posts:
         for body in ("", "csrf=", "csrf=" + "0" * 64):
-            page = await browser.ask(method, path, body=body, Origin=PORTAL)
+            page = await browsers[security.role_of(name)].ask("POST", path, body=body, Origin=PORTAL)
             assert page.status == 403, (path, body)
             assert "This request was refused" in page.text
+
+
+class AnyPage(dict):
+    """Values for a path's parts."""
+
+    def __missing__(self, key: str) -> str:
+        return "x"
+
+
+async def test_what_is_dangerous_takes_a_factor_of_the_last_minutes_and_leads_to_giving_it(portal):
+    browsers = {role: portal.browser() for role in AccountRole}
+    for role, browser in browsers.items():
+        await portal.sign_in(browser, f"{role}@sluss.test", role)
+    portal.world.clock.forward(minutes=5)
+    assert security.PROOF.keys() <= {name for _, _, name in every_route(portal)}
+    asked = 0
+    for method, path, name in every_route(portal):
+        if name in security.PROOF:
+            browser = browsers[security.role_of(name)]
+            csrf = (await browser.get("/account")).csrf
+            page = await browser.ask(method, path, body=f"csrf={csrf}" if method == "POST" else None, Origin=PORTAL)
+            onward = security.PROOF[name].format_map(AnyPage())
+            assert (page.status, page.headers["Location"]) == (303, f"/prove?next={onward}"), (method, path)
+            asked += 1
+    assert asked >= len(security.PROOF)
+
+
+@pytest.mark.parametrize("onward", ["https://evil.test", "//evil.test", "/\\evil.test", "javascript:x", "", "x"])
+async def test_proving_who_one_is_leads_nowhere_else(portal, browser, onward):
+    await portal.sign_in(browser)
+    await browser.get(f"/prove?next={quote(onward, safe='')}")
+    assert "evil" not in browser.page.html
+    page = await browser.submit("/account", code=portal.authenticator(), next=onward)
+    assert page.path == "/account"
+
+
+async def test_every_cookie_of_ours_is_host_only_secure_and_out_of_scripts_reach(portal, browser):
+    """The one that opens something ends with the browser."""
+    await portal.world.organiser(OLLE)
+    given = [*(await browser.get("/sign-in")).headers.getall("Set-Cookie")]
+    csrf = browser.page.csrf
+    given += (await browser.ask("POST", "/language", body=f"csrf={csrf}&lang=sv")).headers.getall("Set-Cookie")
+    await browser.submit("/sign-in", email=OLLE, password=PASSWORD)
+    body = f"csrf={browser.page.csrf}&code={portal.authenticator()}"
+    given += (await browser.ask("POST", "/sign-in/code", body=body)).headers.getall("Set-Cookie")
+    for cookie in given:
+        name, _, flags = cookie.partition("; ")
+        assert name.startswith("__Host-"), cookie
+        assert {"Path=/", "Secure", "HttpOnly", "SameSite=Lax"} <= set(flags.split("; ")), cookie
+        assert "Domain" not in flags
+    assert {cookie.partition("=")[0] for cookie in given} == {"__Host-sluss", "__Host-lang", "__Host-known"}
+    assert all(("Max-Age" in c) != c.startswith("__Host-sluss=") for c in given)
+
+
+@pytest.mark.parametrize("role", AccountRole)
+async def test_signing_in_gives_every_role_a_new_session_and_the_old_one_opens_nothing(portal, browser, role):
+    await portal.world.organiser(OLLE, role=role)
+    await browser.get("/sign-in")
+    planted = browser.cookies["__Host-sluss"]
+    await browser.submit("/sign-in", email=OLLE, password=PASSWORD)
+    await browser.submit("/sign-in/code", code=portal.authenticator())
+    assert browser.page.path == security.HOMES[role]
+    assert browser.cookies["__Host-sluss"] != planted
+    browser.cookies["__Host-sluss"] = planted
+    assert (await browser.ask("GET", "/account")).headers["Location"] == "/sign-in"
+
+
+@pytest.mark.parametrize("role", AccountRole)
+async def test_no_page_of_anybody_is_kept_by_the_browser(portal, role):
+    browser = portal.browser()
+    await portal.sign_in(browser, role=role)
+    for method, path, _ in every_route(portal):
+        if method == "GET" and not path.startswith("/static"):
+            assert (await browser.ask("GET", path)).headers["Cache-Control"] == "no-store", path
 
 
 async def test_the_form_token_of_another_session_is_refused(portal, browser):
@@ -284,7 +362,7 @@ async def test_a_script_that_asks_gets_its_error_as_json(browser):
 
 def test_the_middlewares_stand_in_their_order():
     names = [m.__name__ for m in security.MIDDLEWARES]
-    assert names == ["request_id", "error_page", "trusted_proxy", "session", "deny_by_default", "csrf"]
+    assert names == ["request_id", "error_page", "trusted_proxy", "session", "deny_by_default", "csrf", "proof"]
 
 
 async def test_id_on_the_page_is_the_one_in_the_audit_log(portal, browser):

@@ -18,6 +18,7 @@ from tests.unit.web.conftest import ANNA, BENGT, OLLE
 from tests.unit.world import Clock, build
 
 from sluss.delivery.provider import HttpsAsker
+from sluss.domain.accounts import AccountRole
 from sluss.domain.assurance import Method
 from sluss.factors.sign_in import Provider, ProviderSettings, same_address
 
@@ -575,8 +576,8 @@ async def test_group_makes_an_organiser_or_auditor_at_the_first_sign_in(portal, 
     assert (await signs_in(portal, idp, groups=["meets"])).page.path == "/"
     auditor = await signs_in(portal, idp, sub="r-4", email="rut@sluss.test", groups=["audits", "other"])
     assert auditor.page.path == "/audit"
-    made = [row["auditor"] for row in portal.world.sql("SELECT auditor FROM organisers ORDER BY auditor")]
-    assert made == [0, 1]
+    made = [row["role"] for row in portal.world.sql("SELECT role FROM organisers ORDER BY role")]
+    assert made == ["auditor", "organiser"]
     audit = "".join(str(row["entry"]) for row in portal.world.sql("SELECT entry FROM audit"))
     assert audit.count('"action":"organiser-added"') == 2
 
@@ -654,6 +655,43 @@ async def test_organiser_of_the_provider_alone_has_no_passkey_that_outlives_the_
     assert [form.action for form in page.forms if "passkey" in form.action] == []
     assert "Passkeys are for those who have a password here." in page.text
     assert (await browser.ask("POST", "/account/passkeys/new", body=f"csrf={page.csrf}")).status == 403
+
+
+async def test_dangerous_act_is_proved_at_the_provider_and_one_comes_back_to_it(portal, idp):
+    browser, meeting = await met(portal, idp)
+    at = f"/meetings/{meeting}"
+    portal.world.clock.forward(minutes=6)
+    await browser.get(at)
+    await browser.submit(f"{at}/end")
+    assert browser.page.path == f"/prove?next={at}"
+    address = await go(browser, "/prove/sign-in")
+    assert parse_qs(urlsplit(address).query)["prompt"] == ["login"]
+    assert (await come(browser, idp, address, **OF_OLLE)).path == at
+    await browser.submit(f"{at}/end")
+    assert "The meeting has ended." in browser.page.text
+
+
+@pytest.mark.parametrize("person", [OF_ANNA, OF_OLLE | {"amr": ["pwd"]}, OF_OLLE | {"auth_time": 1}])
+async def test_anothers_weak_or_old_sign_in_there_is_no_proof_and_can_be_done_again(portal, idp, person):
+    browser, meeting = await met(portal, idp)
+    at = f"/meetings/{meeting}"
+    portal.world.clock.forward(minutes=6)
+    await browser.get(f"/prove?next={at}")
+    page = await come(browser, idp, await go(browser, "/prove/sign-in"), **person)
+    assert page.status == 403
+    if any(form.action == "/prove/sign-in" for form in page.forms):
+        assert (await come(browser, idp, await go(browser, "/prove/sign-in"), **OF_OLLE)).path == at
+        return
+    await browser.get(at)
+    await browser.submit(f"{at}/end")
+    assert browser.page.path == f"/prove?next={at}"
+
+
+@pytest.mark.provider(**GROUPS)
+async def test_groups_make_no_admin(portal, idp):
+    await portal.world.organiser(OLLE, role=AccountRole.ADMIN)
+    for groups in (["meets"], ["audits"], ["admin"], ["meets", "audits"]):
+        assert (await signs_in(portal, idp, groups=groups)).page.status == 403
 
 
 # Back-channel logout

@@ -47,6 +47,12 @@ class NotVerified(SlussError):
         self.other_person = other_person
 
 
+class ProofRequired(NotVerified):
+    """What was asked for takes a factor proved within the last minutes."""
+
+    public = "Prove who you are once more, and try again."
+
+
 class SignInRefused(NotVerified):
     """The organisation's sign-in did not prove what was asked. `detail`, for the log, says what was wrong with it."""
 

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from zoneinfo import ZoneInfo
 
+from sluss.domain.accounts import AccountRole
 from sluss.domain.assurance import Method
 from sluss.domain.authenticators import Authenticator
 from sluss.domain.gate import Role
@@ -47,12 +48,12 @@ def shown_name(name: str, label: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Organiser:
-    """A member of staff who may create meetings, or an auditor, who may not, but sees who attended any."""
+    """A member of staff with an account: an organiser, or, by `role`, an auditor or admin."""
 
     id: str
     name: str
     email: str
-    auditor: bool = False
+    role: AccountRole = AccountRole.ORGANISER
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,8 @@ class Passkey:
     """When its sign count went back."""
     model: str = ""
     """Its AAGUID, if one of the policy's makers attested it."""
+    name: str = ""
+    """What an organiser calls it."""
 
     def is_copy(self, sign_count: int) -> bool:
         """Whether a proof with this count shows that there are two of it (WebAuthn 6.1.1). Those of 0 do not count."""

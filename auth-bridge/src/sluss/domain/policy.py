@@ -73,6 +73,8 @@ class SensitivityClass:
     retention: timedelta
     """So long after its end a meeting's personal data is kept."""
     features: Features
+    two_admins: bool
+    """Whether it takes two admins to reset the sign-in of who organises such a meeting, or to hand it to another."""
     passkey_models: frozenset[str] | None = None
     """The AAGUIDs of which participants' passkeys must be. None: of any, attested or not."""
     passkey_makers: tuple[bytes, ...] = ()
@@ -137,6 +139,7 @@ class Policy:
             features=Features(
                 recording=False, chat=False, screen_sharing=False, end_to_end_encryption=Encryption.REQUIRED
             ),
+            two_admins=True,
         )
 
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from sluss.services.account_authenticators import AccountAuthenticators
+from sluss.services.accounts import Accounts
 from sluss.services.admission import Admission
 from sluss.services.attendance import Attendance
 from sluss.services.audit_log import AuditLog
@@ -24,6 +26,8 @@ class Services:
     """All verbs, as pages, gate and commands are given them."""
 
     organisers: Organisers
+    accounts: Accounts
+    account_authenticators: AccountAuthenticators
     meetings: Meetings
     participation: Participation
     passkeys: Passkeys

@@ -7,10 +7,11 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from sluss.domain.accounts import AccountRole
 from sluss.domain.assurance import ORGANISERS_OWN, Purpose
 from sluss.domain.attendance import Attendee, Report, Stay, fold
 from sluss.domain.audit import Action, Outcome
-from sluss.domain.errors import NotFound, NotVerified, SlussError
+from sluss.domain.errors import NotFound, NotVerified, ProofRequired, SlussError
 from sluss.domain.freshness import is_fresh
 from sluss.domain.meetings import Meeting, MeetingOnRecord
 from sluss.keyring.tickets import TicketKeys
@@ -42,7 +43,7 @@ class Attendance:
             record = self._organisers.signed_in(tx, session, now)
             if isinstance(record, SlussError):
                 return record
-            return tx.meetings.on_record() if record.organiser.auditor else NotFound("not an auditor")
+            return tx.meetings.on_record() if _audits(record) else NotFound("not an auditor")
 
         return await self._g.store.run(work)
 
@@ -68,6 +69,8 @@ class Attendance:
                 return record
             meeting = tx.meetings.get(meeting_id)
             refusal = _refusal(tx, record, meeting, session_hash, now)
+            if refusal is None and _audits(record) and not self._organisers.proved_lately(tx, session, now):
+                refusal = ProofRequired("no factor just before")
             self._g.audit.record(
                 tx,
                 now,
@@ -83,12 +86,16 @@ class Attendance:
         return await self._g.store.run(work)
 
 
+def _audits(record: OrganiserRecord) -> bool:
+    return record.organiser.role is AccountRole.AUDITOR
+
+
 def _refusal(
     tx: Transaction, record: OrganiserRecord, meeting: Meeting | None, session_hash: str, now: datetime
 ) -> SlussError | None:
     if meeting is None or meeting.purged:
         return NotFound("no such meeting")
-    if record.organiser.auditor:
+    if _audits(record):
         return None
     own = tx.invitations.organisers_own(meeting.id)
     if own is None or meeting.organiser_id != record.organiser.id:
@@ -108,7 +115,7 @@ def _report(tx: Transaction, meeting: Meeting | None, now: datetime) -> Report |
         Attendee(
             who.id, who.shown_name, who.role, fold((one for one in found if one.invitation_id == who.id), who.role)
         )
-        for who in (own, *tx.invitations.participants(meeting.id))
+        for who in (*tx.invitations.organisers_ever(meeting.id), *tx.invitations.participants(meeting.id))
     )
     return Report(meeting, own.name, people, now)
 

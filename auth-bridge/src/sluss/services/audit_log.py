@@ -3,8 +3,13 @@
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
 
-from sluss.domain.audit import GENESIS, Damage, Entry, Fault, Head, Line, Verification, parse
+from sluss.domain.accounts import AccountRole
+from sluss.domain.audit import GENESIS, Action, Damage, Entry, Fault, Head, Line, Verification, parse
+from sluss.domain.errors import NotFound, SlussError
+from sluss.services import audit
 from sluss.services.common import Ground
+from sluss.services.sessions import Sessions
+from sluss.store.database import Transaction
 
 _PAGE = 1000
 
@@ -12,8 +17,32 @@ _PAGE = 1000
 class AuditLog:
     """The verbs of whoever reads the log."""
 
-    def __init__(self, ground: Ground) -> None:
+    def __init__(self, ground: Ground, sessions: Sessions | None = None) -> None:
+        """`sessions`: for who reads it on a page."""
         self._g = ground
+        self._sessions = sessions or Sessions(ground)
+
+    async def shown(self, session: str, meeting_id: str, limit: int) -> list[Entry]:
+        """The newest entries, about one meeting if it is named, for the auditor signed in; that is recorded.
+
+        Raises `SignInRequired`, `NotFound` for who is no auditor.
+        """
+        now = self._g.clock()
+
+        def work(tx: Transaction) -> SlussError | None:
+            record = self._sessions.signed_in(tx, session, now)
+            if isinstance(record, SlussError):
+                return record
+            if record.organiser.role is not AccountRole.AUDITOR:
+                return NotFound("not an auditor")
+            subject = audit.meeting(meeting_id) if meeting_id and tx.meetings.get(meeting_id) else ""
+            actor = audit.organiser(record.organiser.id)
+            self._g.audit.record(tx, now, Action.AUDIT_READ, actor=actor, subject=subject)
+            return None
+
+        await self._g.store.run(work)
+        found = await (self.about(meeting_id, limit) if meeting_id else self.newest(limit))
+        return found[::-1]
 
     async def head(self) -> Head | None:
         """The newest entry's number and hash, to be noted elsewhere. None before the first."""

@@ -12,6 +12,7 @@ import structlog
 
 from sluss.delivery import texts
 from sluss.delivery.worker import MAIL
+from sluss.domain.accounts import ENROLMENT_LIFETIME
 from sluss.domain.assurance import Method, Purpose
 from sluss.domain.audit import ADMIN, SYSTEM, Action
 from sluss.domain.directory import SHORTEST_QUERY, Colleague
@@ -47,7 +48,6 @@ EVERY = timedelta(minutes=10)
 """So often the directory is asked about organisers who are signed in."""
 AWAY = timedelta(hours=1)
 """Whoever it has not vouched for within this is signed out."""
-ENROLMENT_LIFETIME = timedelta(days=7)
 PACE = 1.0
 """Seconds that a refusal takes at least: how long the directory looks tells nothing of whether it has somebody."""
 _WORDS = 5
@@ -145,7 +145,7 @@ class Directory:
             return
         token, site = new_link(), self._g.site
         tx.organisers.add_enrolment(self._g.link_hash(token), record.organiser.id, now + ENROLMENT_LIFETIME)
-        subject, body = texts.enrolment(site.locale, f"{site.portal}/enrol/{token}")
+        subject, body = texts.second_factor(site.locale, f"{site.portal}/enrol/{token}")
         message = {"to": record.organiser.email, "subject": subject, "body": body}
         tx.outbox.put(MAIL, message, None, now=now, expires_at=now + ENROLMENT_LIFETIME)
 
@@ -268,4 +268,4 @@ class Directory:
 
 def may_be(organiser: Organiser, roles: frozenset[str]) -> bool:
     """Whether groups make somebody what they are here."""
-    return ("auditor" if organiser.auditor else "organiser") in roles
+    return organiser.role.value in roles

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from sluss.delivery.worker import NOTHING
+from sluss.domain.accounts import LONGEST
 from sluss.domain.errors import GateUnavailable
 from sluss.factors import sign_in
 from sluss.factors.sms import LIFETIME
@@ -15,7 +16,6 @@ from sluss.services.admission import Admission
 from sluss.services.audit_log import AuditLog
 from sluss.services.common import Ground
 from sluss.services.directory import EVERY, Directory
-from sluss.services.organisers import ABSOLUTE
 from sluss.services.passkeys import UNUSED
 from sluss.services.purge import purge
 from sluss.store.database import Transaction
@@ -74,7 +74,7 @@ class Housekeeping:
 
         def forget(tx: Transaction) -> None:
             tx.challenges.purge(now - LIFETIME)
-            tx.sessions.remove_unseen_since(now - ABSOLUTE)
+            tx.sessions.remove_unseen_since(now - LONGEST)
             tx.outbox.purge(now - LIFETIME, NOTHING)
             tx.sign_ins.purge(now - 2 * sign_in.LIFETIME)
 

@@ -56,6 +56,11 @@ def locks(tx: Transaction, owners: Sequence[str], now: datetime) -> dict[str, tu
     return {owner: longest(waiting) for owner, waiting in found.items()}
 
 
+def holds_up(tx: Transaction, owner: str, now: datetime) -> bool:
+    """Whether anything of this owner's is used up."""
+    return any(LIMITS[what].wait(free_at, now) for what, _, free_at in tx.limits.of([owner]))
+
+
 def undo(tx: Transaction, owners: Sequence[str]) -> None:
     """Give all of it back."""
     tx.limits.clear(owners)

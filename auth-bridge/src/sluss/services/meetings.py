@@ -9,6 +9,7 @@ import structlog
 
 from sluss.delivery import texts
 from sluss.delivery.worker import MAIL, SMS
+from sluss.domain.accounts import AccountRole
 from sluss.domain.assurance import ADDED, Method
 from sluss.domain.audit import Action
 from sluss.domain.drafts import check_count, check_name
@@ -33,6 +34,7 @@ from sluss.services.common import Ground, new_id, new_link
 from sluss.services.expel import expel
 from sluss.store.database import Transaction
 
+_WORTH_TELLING = timedelta(days=7)
 _CLOSED = {InvitationState.WITHDRAWN: Action.WITHDRAWN, InvitationState.PUT_OUT: Action.PUT_OUT}
 
 KNOWN_BY_NUMBER = ADDED | {Method.SMS}
@@ -61,8 +63,8 @@ class Meetings:
 
         An error about the draft's second participant names `label-1`.
         """
-        if organiser.auditor:
-            raise NotFound("an auditor has no meetings")
+        if organiser.role is not AccountRole.ORGANISER:
+            raise NotFound("only organisers have meetings")
         if draft.sensitivity not in self._g.policy.classes:
             raise InvalidInput("sensitivity", "Choose how sensitive the meeting is.")
         if draft.sensitivity not in {c.name for c in self.classes()}:
@@ -88,7 +90,7 @@ class Meetings:
 
         def work(tx: Transaction) -> None:
             tx.meetings.add(meeting, now)
-            tx.invitations.add(_invitation(meeting, own, Role.ORGANISER), None, now)
+            tx.invitations.add(new_invitation(meeting, own, Role.ORGANISER), None, now)
             self._record(tx, Action.MEETING_CREATED, meeting, None, sensitivity=meeting.sensitivity)
             for person in draft.participants:
                 self._invite(tx, meeting, person, now)
@@ -138,7 +140,7 @@ class Meetings:
             meeting = self._own(tx, organiser, meeting_id)
             if isinstance(meeting, NotFound):
                 return meeting
-            others = [one for one in tx.invitations.participants(meeting.id) if one.state is InvitationState.LIVE]
+            others = live_participants(tx, meeting)
             check_count(len(others) + 1)
             for other in others:
                 if other.state is InvitationState.LIVE and other.email.casefold() == person.email.casefold():
@@ -281,6 +283,26 @@ class Meetings:
         _log.info("meeting_ended", meeting=meeting.id)
         await self._door().end(meeting.room, "The organiser has ended the meeting.")
 
+    async def withdraw_all(self, organiser: Organiser, meeting_id: str) -> None:
+        """Take the whole meeting back: all links are dead, and those invited are told so by mail.
+
+        Raises `NotFound`; `GateUnavailable` if people may be inside and Prosody did not confirm that they are out.
+        """
+        now = self._g.clock()
+
+        def work(tx: Transaction) -> Meeting | SlussError:
+            meeting = self._own(tx, organiser, meeting_id)
+            if isinstance(meeting, NotFound) or meeting.is_over(now):
+                return NotFound("no such meeting of this organiser, or over")
+            withdraw_meeting(self._g, tx, meeting, now, audit.organiser(organiser.id))
+            return meeting
+
+        meeting = await self._g.store.run(work)
+        self._g.wake_outbox()
+        _log.info("meeting_withdrawn", meeting=meeting.id)
+        if meeting.is_open(now):
+            await self._door().end(meeting.room, "The organiser has ended the meeting.")
+
     async def _shut_out(self, organiser: Organiser, invitation_id: str, state: InvitationState) -> str:
         def work(tx: Transaction) -> tuple[Meeting, Invitation] | SlussError:
             found = self._own_invitation(tx, organiser, invitation_id)
@@ -323,7 +345,7 @@ class Meetings:
 
     def _invite(self, tx: Transaction, meeting: Meeting, person: ParticipantDraft, now: datetime) -> None:
         person_hash = self._g.personal_number_hash(person.personal_number) if person.personal_number else ""
-        invitation, link = _invitation(meeting, person, Role.PARTICIPANT, person_hash), new_link()
+        invitation, link = new_invitation(meeting, person, Role.PARTICIPANT, person_hash), new_link()
         tx.invitations.add(invitation, self._g.link_hash(link), now)
         self._record(tx, Action.INVITED, meeting, invitation)
         self._mail_link(tx, meeting, invitation, link, now)
@@ -376,6 +398,22 @@ class Meetings:
         return meeting if isinstance(meeting, NotFound) else (meeting, invitation)
 
 
+def live_participants(tx: Transaction, meeting: Meeting) -> list[Invitation]:
+    """Those whose links work."""
+    return [one for one in tx.invitations.participants(meeting.id) if one.state is InvitationState.LIVE]
+
+
+def withdraw_meeting(ground: Ground, tx: Transaction, meeting: Meeting, now: datetime, actor: str) -> None:
+    """End it, close all invitations, and queue the mails that say that a link opens nothing any more."""
+    subject, body = texts.link_closed(ground.site.locale)
+    for person in live_participants(tx, meeting):
+        close(tx, person.id, InvitationState.WITHDRAWN)
+        message = {"to": person.email, "subject": subject, "body": body}
+        tx.outbox.put(MAIL, message, person.id, now=now, expires_at=now + _WORTH_TELLING)
+    tx.meetings.end(meeting.id, now)
+    ground.audit.record(tx, now, Action.MEETING_WITHDRAWN, actor=actor, subject=audit.meeting(meeting.id))
+
+
 def close(tx: Transaction, invitation_id: str, state: InvitationState) -> bool:
     """Make an invitation worthless: link, tickets, verifications, waiting messages. False if it was already."""
     tx.tickets.kill(invitation_id)
@@ -384,7 +422,8 @@ def close(tx: Transaction, invitation_id: str, state: InvitationState) -> bool:
     return tx.invitations.close(invitation_id, state)
 
 
-def _invitation(meeting: Meeting, person: ParticipantDraft, role: Role, person_hash: str = "") -> Invitation:
+def new_invitation(meeting: Meeting, person: ParticipantDraft, role: Role, person_hash: str = "") -> Invitation:
+    """A person's, live, and not yet stored."""
     return Invitation(
         new_id(),
         meeting.id,

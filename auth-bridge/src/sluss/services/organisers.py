@@ -1,15 +1,17 @@
-"""Organisers: enrolment, signing in with both factors, sessions that can be revoked."""
+"""Organisers, auditors and admins: enrolment, and signing in with both factors. Their sessions are in sessions.py."""
 
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import structlog
 
+from sluss.delivery.texts import Notice
 from sluss.domain import drafts
-from sluss.domain.assurance import Method, worth
-from sluss.domain.audit import ADMIN, NOBODY, SYSTEM, Action, Outcome
+from sluss.domain.accounts import BETWEEN_FACTORS, ENROLMENT_LIFETIME, RECOVERY_CODES, AccountRole
+from sluss.domain.assurance import Method
+from sluss.domain.audit import ADMIN, SYSTEM, Action
 from sluss.domain.errors import (
     DirectoryUnavailable,
     InvalidInput,
@@ -19,10 +21,8 @@ from sluss.domain.errors import (
     SignInRefused,
     SignInRequired,
     SlussError,
-    TooManyTries,
 )
 from sluss.domain.freshness import is_fresh
-from sluss.domain.gate import Role
 from sluss.domain.limits import (
     DOOR_SESSION,
     ENROL_LINK,
@@ -40,21 +40,13 @@ from sluss.domain.limits import (
 from sluss.domain.meetings import Organiser
 from sluss.factors import totp
 from sluss.factors.passwords import Passwords, check_strength
-from sluss.factors.sign_in import Account, LoggedOut, same_address
-from sluss.services import audit, limits
+from sluss.factors.sign_in import Account, same_address
+from sluss.services import audit, limits, notices
 from sluss.services.common import Ground, new_id, new_link
 from sluss.services.directory import Directory, may_be
-from sluss.store.access import AlreadyThereError, OrganiserRecord, SessionRecord
+from sluss.services.sessions import Sessions
+from sluss.store.access import AlreadyThereError, OrganiserRecord
 from sluss.store.database import Transaction
-
-ENROLMENT_LIFETIME = timedelta(days=7)
-IDLE = timedelta(minutes=30)
-ABSOLUTE = timedelta(hours=12)
-BETWEEN_FACTORS = timedelta(minutes=5)
-PROVED_LATELY = timedelta(minutes=5)
-"""A factor given no longer ago need not be given again for changing what signs one in."""
-RECOVERY_CODES = 10
-_TOUCH_EVERY = timedelta(seconds=60)
 
 _log = structlog.get_logger()
 
@@ -80,39 +72,38 @@ class SignedIn:
     """Not a credential: see `Organisers.password`."""
 
 
-class Organisers:
-    """The verbs about the people who may create meetings."""
+class Organisers(Sessions):
+    """The verbs of whoever has an account, or is given one."""
 
     def __init__(self, ground: Ground, passwords: Passwords, directory: Directory) -> None:
-        self._g = ground
+        super().__init__(ground)
         self._passwords = passwords
         self._directory = directory
 
-    async def add(self, name: str, email: str, *, auditor: bool = False) -> str:
-        """Register an organiser or auditor; returns the one-time enrolment link. One not yet enrolled gets a new link.
+    async def add(self, name: str, email: str, role: AccountRole = AccountRole.ORGANISER) -> str:
+        """Make an account; returns the one-time enrolment link. One not yet enrolled gets a new link.
 
         Raises `InvalidInput`.
         """
-        name, email = drafts.name(name), drafts.email(email)
+        organiser = Organiser(new_id(), drafts.name(name), drafts.email(email), role)
         token, now = new_link(), self._g.clock()
-        role = "auditor" if auditor else "organiser"
-        organiser = Organiser(new_id(), name, email, auditor)
+        await self._g.store.run(lambda tx: self.register(tx, organiser, token, now, ADMIN))
+        return notices.enrolment_url(self._g, token)
 
-        def work(tx: Transaction) -> None:
-            try:
-                tx.organisers.add(organiser, self._email_hash(email), totp.new_secret(), now)
-                who = organiser.id
-            except AlreadyThereError:
-                known = tx.organisers.by_email(self._email_hash(email))
-                if known is None or known.enrolled_at is not None or known.organiser.auditor != auditor:
-                    raise InvalidInput("email", f"{email} is an organiser already.") from None
-                who = known.organiser.id
-            tx.organisers.add_enrolment(self._g.link_hash(token), who, now + ENROLMENT_LIFETIME)
-            self._g.audit.record(tx, now, Action.ORGANISER_ADDED, actor=ADMIN, subject=audit.organiser(who), role=role)
-
-        await self._g.store.run(work)
-        _log.info("organiser_added", organiser=organiser.id)
-        return f"{self._g.site.portal}/enrol/{token}"
+    def register(self, tx: Transaction, organiser: Organiser, token: str, now: datetime, actor: str) -> None:
+        """The same, inside a transaction of another verb; `token` becomes the link. Raises `InvalidInput`."""
+        email_hash, who = self.email_hash(organiser.email), organiser.id
+        try:
+            tx.organisers.add(organiser, email_hash, totp.new_secret(), now)
+        except AlreadyThereError:
+            known = tx.organisers.by_email(email_hash)
+            if known is None or known.enrolled_at is not None or known.organiser.role is not organiser.role:
+                raise InvalidInput("email", "There is an account with this address already.") from None
+            who = known.organiser.id
+        tx.organisers.add_enrolment(self._g.link_hash(token), who, now + ENROLMENT_LIFETIME)
+        subject, role = audit.organiser(who), organiser.role.value
+        self._g.audit.record(tx, now, Action.ORGANISER_ADDED, actor=actor, subject=subject, role=role)
+        _log.info("organiser_added", organiser=who)
 
     async def all(self) -> list[tuple[Organiser, datetime | None]]:
         """Every organiser and when they enrolled."""
@@ -121,14 +112,14 @@ class Organisers:
 
     async def by_email(self, email: str) -> Organiser:
         """Raises `NotFound`."""
-        record = await self._g.store.run(lambda tx: tx.organisers.by_email(self._email_hash(email)))
+        record = await self._g.store.run(lambda tx: tx.organisers.by_email(self.email_hash(email)))
         if record is None:
             raise NotFound(f"no organiser {email}")
         return record.organiser
 
     async def unlock(self, email: str) -> None:
         """Undo what holds up this organiser's signing in, by whomever it was used up. Raises `NotFound`."""
-        now, email_hash = self._g.clock(), self._email_hash(email)
+        now, email_hash = self._g.clock(), self.email_hash(email)
 
         def work(tx: Transaction) -> NotFound | None:
             record = tx.organisers.by_email(email_hash)
@@ -142,14 +133,13 @@ class Organisers:
 
     async def enrolment(self, token: str, address: str = "") -> Enrolment:
         """What an enrolment link opens, as often as it is looked at. Raises `NotFound`, `TooManyTries`."""
-        record = await self._enrolling(token, address)
-        return Enrolment(
-            record.organiser.name,
-            record.organiser.email,
-            record.totp_secret,
-            totp.enrolment_uri(record.totp_secret, record.organiser.email, f"Sluss {self._g.site.organisation}"),
-            record.entry is not None,
-        )
+        record, secret = await self._enrolling(token, address)
+        who = record.organiser
+        return Enrolment(who.name, who.email, secret, self.otpauth_uri(who, secret), record.entry is not None)
+
+    def otpauth_uri(self, who: Organiser, secret: str) -> str:
+        """What an authenticator reads from a QR code."""
+        return totp.enrolment_uri(secret, who.email, f"Sluss {self._g.site.organisation}")
 
     async def enrol(self, token: str, password: str, code: str, address: str = "") -> list[str]:
         """Set the password, prove the authenticator; returns the recovery codes, shown this once.
@@ -158,11 +148,11 @@ class Organisers:
 
         Raises `InvalidInput` naming `password` or `code`, `NotFound`, `TooManyTries`.
         """
-        record = await self._enrolling(token, address, ENROL_LINK)
+        record, secret = await self._enrolling(token, address, ENROL_LINK)
         if record.entry is None:
             check_strength(password, [*record.organiser.name.split(), *record.organiser.email.split("@")])
         now = self._g.clock()
-        if (right := totp.match(record.totp_secret, _digits(code), now)) is None:
+        if (right := totp.match(secret, digits(code), now)) is None:
             raise InvalidInput("code", "That code is not right. Check that the phone's clock is, and try the next one.")
         stored = await self._passwords.hash(password) if record.entry is None else None
         codes = [_recovery_code() for _ in range(RECOVERY_CODES)]
@@ -170,13 +160,17 @@ class Organisers:
         def work(tx: Transaction) -> None:
             if tx.organisers.by_enrolment(self._g.link_hash(token), now) is None:
                 raise NotFound("enrolment link used meanwhile")
-            who = record.organiser.id
+            who, authenticator = record.organiser.id, tx.account_authenticators.waiting(record.organiser.id)
+            if authenticator is None:
+                raise NotFound("enrolled meanwhile")
             tx.organisers.enrol(who, stored, [self._recovery_hash(who, c) for c in codes], now)
-            tx.organisers.use_step(who, right.step, right.drift)
+            tx.account_authenticators.use_step(authenticator.id, right.step, right.drift, now)
             tx.sessions.remove_all(who)
+            notices.tell(self._g, tx, record.organiser.email, Notice.ENROLLED, now)
             self._g.audit.record(tx, now, Action.ENROLLED, actor=audit.organiser(who), subject=audit.organiser(who))
 
         await self._g.store.run(work)
+        self._g.wake_outbox()
         _log.info("organiser_enrolled", organiser=record.organiser.id)
         return codes
 
@@ -186,7 +180,7 @@ class Organisers:
         Where there is a directory, it is asked about everybody who has no password here. Raises `NotVerified` or
         `TooManyTries`; neither says whether there is such an organiser. `NotEnrolled` says that the password is right.
         """
-        now, email_hash = self._g.clock(), self._email_hash(email)
+        now, email_hash = self._g.clock(), self.email_hash(email)
         known = self._known_browser(email_hash, browser)
         failures = self._uses(SIGN_IN_BROWSER, SIGN_IN_ACCOUNT_ADDRESS, SIGN_IN_ACCOUNT, email_hash, address, known)
         every = []
@@ -241,7 +235,7 @@ class Organisers:
             if half is None or half.complete or not is_fresh(half.created_at, now, BETWEEN_FACTORS):
                 return SignInRequired("no password just before")
             record = tx.organisers.by_id(half.organiser_id)
-            email_hash = self._email_hash(record.organiser.email)
+            email_hash = self.email_hash(record.organiser.email)
             known = self._known_browser(email_hash, browser)
             uses = self._uses(SECOND_BROWSER, SECOND_ACCOUNT_ADDRESS, SECOND_ACCOUNT, email_hash, address, known)
             if refusal := self.prove(tx, record, code, now, uses, recovery=True):
@@ -250,31 +244,6 @@ class Organisers:
             return record
 
         return self.signed_in_as(await self._g.store.run(work), new)
-
-    def begin_session(  # noqa: PLR0917
-        self,
-        tx: Transaction,
-        record: OrganiserRecord,
-        old: str,
-        new: str,
-        now: datetime,
-        method: Method,
-        address: str,
-        account: Account | None = None,
-    ) -> None:
-        """Both factors were given: the session `new` in place of the one whose hash is `old`; by an account, if so."""
-        tx.sessions.remove(old)
-        by = (self.account_hash(account), self.sid_hash(account) or None, account.signed_in_at) if account else ()
-        tx.sessions.put(self._g.session_hash(new), record.organiser.id, *by, complete=True, now=now)
-        self._g.audit.record(
-            tx,
-            now,
-            Action.SIGNED_IN,
-            actor=audit.organiser(record.organiser.id),
-            assurance=worth(method, Role.ORGANISER).acr,
-            method=method,
-            origin=self._g.origin(address),
-        )
 
     async def sign_in_confirmed(
         self, record: OrganiserRecord, old: str, new: str, method: Method, address: str
@@ -293,10 +262,10 @@ class Organisers:
     def signed_in_as(self, record: OrganiserRecord, session: str) -> SignedIn:
         """What the browser is given, after `begin_session` was committed."""
         _log.info("signed_in", organiser=record.organiser.id)
-        return SignedIn(session, self._browser(self._email_hash(record.organiser.email)))
+        return SignedIn(session, self._browser(self.email_hash(record.organiser.email)))
 
     async def prove_again(self, session: str, code: str, address: str) -> None:
-        """An authenticator or recovery code of who is signed in, for what needs one again: see `proved_lately`.
+        """An authenticator or recovery code of who is signed in, for what needs one again: see `proved`.
 
         Raises `NotVerified`, `TooManyTries`, `SignInRequired`.
         """
@@ -311,37 +280,6 @@ class Organisers:
             return refusal
 
         await self._g.store.run(work)
-
-    def proved_again(  # noqa: PLR0917
-        self,
-        tx: Transaction,
-        record: OrganiserRecord,
-        session: str,
-        now: datetime,
-        refusal: SlussError | None,
-        method: Method,
-        address: str,
-    ) -> None:
-        """Note that who is signed in proved a factor once more, or did not."""
-        outcome = Outcome.LOCKED if isinstance(refusal, TooManyTries) else Outcome.REFUSED
-        self._g.audit.record(
-            tx,
-            now,
-            Action.VERIFIED,
-            outcome if refusal else Outcome.DONE,
-            actor=audit.organiser(record.organiser.id),
-            assurance="" if refusal else worth(method, Role.ORGANISER).acr,
-            purpose="account",
-            method=method,
-            origin=self._g.origin(address),
-        )
-        if refusal is None:
-            tx.sessions.prove(self._g.session_hash(session), now)
-
-    def proved_lately(self, tx: Transaction, session: str, now: datetime) -> bool:
-        """Whether a factor was given in this session within the last minutes."""
-        found = tx.sessions.get(self._g.session_hash(session))
-        return found is not None and found.proved_at is not None and is_fresh(found.proved_at, now, PROVED_LATELY)
 
     async def by_account(self, session: str, account: Account | SignInRefused, address: str) -> SignedIn:
         """Sign in by an account at the organisation's provider. Returns what `second_factor` does.
@@ -365,20 +303,33 @@ class Organisers:
 
         return self.signed_in_as(await self._g.store.run(work), new)
 
-    def account_hash(self, account: Account | LoggedOut) -> str:
-        """How an account at the provider is known again."""
-        return self._g.hasher.digest("account", account.issuer, account.subject)
+    async def prove_by_account(self, session: str, account: Account | SignInRefused, address: str) -> None:
+        """A fresh sign-in at the provider of who is signed in here: see `prove_again`. Raises the same."""
+        now = self._g.clock()
 
-    def sid_hash(self, account: Account | LoggedOut) -> str:
-        """The same of its session there; empty if that has no name."""
-        return self._g.hasher.digest("sid", account.issuer, account.session) if account.session else ""
+        def work(tx: Transaction) -> SlussError | None:
+            record = self.signed_in(tx, session, now)
+            if isinstance(record, SlussError):
+                return record
+            refusal: SlussError | None = None
+            method, proved_at = Method.SIGN_IN, None
+            if isinstance(account, SlussError):
+                refusal = account
+            else:
+                method, proved_at = account.method, account.signed_in_at
+                if self.account_hash(account) != record.account_hash:
+                    refusal = NotVerified("another's account")
+            self.proved_again(tx, record, session, now, refusal, method, address, proved_at)
+            return refusal
+
+        await self._g.store.run(work)
 
     def _of_account(self, tx: Transaction, account: Account, now: datetime) -> OrganiserRecord | NotVerified:
         """Whose account it is, or why it is nobody's. Where groups decide, they decide each time."""
         account_hash = self.account_hash(account)
         record = tx.organisers.by_account(account_hash)
         if record is None and account.email:
-            record = tx.organisers.by_email(self._email_hash(account.email))
+            record = tx.organisers.by_email(self.email_hash(account.email))
             if record is not None and (record.account_hash or not same_address(record.organiser.email, account.email)):
                 return NotVerified("the address is an organiser's with another account")
         if record is None:
@@ -402,7 +353,7 @@ class Organisers:
 
     def _of_directory(self, tx: Transaction, account: Account, now: datetime) -> OrganiserRecord | NotVerified:
         """Whose entry it is, or why it is nobody's. Who has a password here is not of the directory."""
-        local = tx.organisers.by_email(self._email_hash(account.email))
+        local = tx.organisers.by_email(self.email_hash(account.email))
         if local is not None and local.password is not None:
             return NotVerified("an organiser with a password here")
         found = self._of_account(tx, account, now)
@@ -414,16 +365,18 @@ class Organisers:
     def _new_of_account(
         self, tx: Transaction, account: Account, account_hash: str, now: datetime
     ) -> OrganiserRecord | NotVerified:
-        auditor = "organiser" not in (account.roles or ())
+        role = AccountRole.ORGANISER if "organiser" in (account.roles or ()) else AccountRole.AUDITOR
         try:
             email = drafts.email(account.email)
-            organiser = Organiser(new_id(), drafts.name(account.name or email), email, auditor)
+            organiser = Organiser(new_id(), drafts.name(account.name or email), email, role)
         except InvalidInput:
             return NotVerified("an organiser's account without a verified address, or a name that cannot be")
-        tx.organisers.add(organiser, self._email_hash(email), totp.new_secret(), now)
+        tx.organisers.add(organiser, self.email_hash(email), totp.new_secret(), now)
         tx.organisers.bind_account(organiser.id, account_hash)
-        who, role = audit.organiser(organiser.id), "auditor" if auditor else "organiser"
-        self._g.audit.record(tx, now, Action.ORGANISER_ADDED, actor=SYSTEM, subject=who, role=role, by=account.method)
+        who = audit.organiser(organiser.id)
+        self._g.audit.record(
+            tx, now, Action.ORGANISER_ADDED, actor=SYSTEM, subject=who, role=role.value, by=account.method
+        )
         return tx.organisers.by_id(organiser.id)
 
     def prove(
@@ -442,13 +395,17 @@ class Organisers:
         """
         if refusal := limits.refusal(tx, uses, now):
             return refusal
-        found = totp.match(record.totp_secret, _digits(code), now, record.totp_drift)
-        right = found is not None and tx.organisers.use_step(record.organiser.id, found.step, found.drift)
+        who, right = record.organiser.id, False
+        for one in tx.account_authenticators.of(who):
+            found = totp.match(one.secret, digits(code), now, one.drift)
+            right = right or (
+                found is not None and tx.account_authenticators.use_step(one.id, found.step, found.drift, now)
+            )
         if not right and recovery:
-            who = record.organiser.id
             right = tx.organisers.use_recovery_code(who, self._recovery_hash(who, code), now)
             if right:
                 self._g.audit.record(tx, now, Action.RECOVERY_CODE_USED, actor=audit.organiser(who))
+                notices.tell(self._g, tx, record.organiser.email, Notice.RECOVERY_CODE_USED, now)
         if not right:
             limits.take(tx, uses, now)
             return NotVerified("wrong or used authenticator code")
@@ -467,7 +424,7 @@ class Organisers:
 
     def door_use(self, session: str, record: OrganiserRecord) -> limits.Use:
         """What a wrong code at a meeting's door uses."""
-        return limits.Use(DOOR_SESSION, self._g.session_hash(session), self._email_hash(record.organiser.email))
+        return limits.Use(DOOR_SESSION, self._g.session_hash(session), self.email_hash(record.organiser.email))
 
     def _browser(self, email_hash: str) -> str:
         """What tells a browser that has signed in before. It opens nothing, but others' guesses do not lock it."""
@@ -480,94 +437,34 @@ class Organisers:
         known = proof.isascii() and self._g.hasher.matches(proof, "browser", email_hash, nonce)
         return self._g.limit_key(nonce) if known else None
 
-    async def current(self, session: str) -> Organiser:
-        """Who is signed in with both factors in this browser. Raises `SignInRequired`."""
-        now = self._g.clock()
-        record = await self._g.store.run(lambda tx: self.signed_in(tx, session, now))
-        return record.organiser
+    async def _enrolling(self, token: str, address: str, limit: Limit | None = None) -> tuple[OrganiserRecord, str]:
+        """Whose enrolment link it is, and the secret of the authenticator to be.
 
-    def signed_in(self, tx: Transaction, session: str, now: datetime) -> OrganiserRecord | SignInRequired:
-        """The same, inside a transaction of another verb."""
-        hashed = self._g.session_hash(session)
-        found = tx.sessions.get(hashed)
-        if found is None or not found.complete or _lapsed(found, now):
-            return SignInRequired("no live session")
-        if now - found.seen_at > _TOUCH_EVERY:
-            tx.sessions.touch(hashed, now)
-        return tx.organisers.by_id(found.organiser_id)
-
-    async def sign_out(self, session: str) -> None:
-        """Revoke this browser's session."""
-        now, hashed = self._g.clock(), self._g.session_hash(session)
-
-        def work(tx: Transaction) -> None:
-            found = tx.sessions.get(hashed)
-            if found is not None and found.complete:
-                self._g.audit.record(tx, now, Action.SIGNED_OUT, actor=audit.organiser(found.organiser_id))
-            tx.sessions.remove(hashed)
-
-        await self._g.store.run(work)
-
-    async def sign_out_everywhere(self, organiser: Organiser) -> None:
-        """Revoke all of an organiser's sessions."""
-        now = self._g.clock()
-
-        def work(tx: Transaction) -> None:
-            tx.sessions.remove_all(organiser.id)
-            self._g.audit.record(tx, now, Action.SIGNED_OUT, actor=audit.organiser(organiser.id), where="everywhere")
-
-        await self._g.store.run(work)
-
-    def not_signed_in(
-        self,
-        tx: Transaction,
-        now: datetime,
-        refusal: SlussError,
-        record: OrganiserRecord | None,
-        address: str,
-        *,
-        factor: str,
-        reason: str = "",
-    ) -> SlussError:
-        """Write down who did not sign in; returns the refusal."""
-        self._g.audit.record(
-            tx,
-            now,
-            Action.SIGNED_IN,
-            Outcome.LOCKED if isinstance(refusal, TooManyTries) else Outcome.REFUSED,
-            actor=NOBODY,
-            subject=audit.organiser(record.organiser.id if record else None),
-            factor=factor,
-            origin=self._g.origin(address),
-            reason=reason,
-        )
-        return refusal
-
-    async def _enrolling(self, token: str, address: str, limit: Limit | None = None) -> OrganiserRecord:
-        """Whose enrolment link it is. `limit` is used up by trying it, another one by a link that is none."""
+        `limit` is used up by trying the link, another one by a link that is none.
+        """
         now, token_hash = self._g.clock(), self._g.link_hash(token)
 
-        def work(tx: Transaction) -> OrganiserRecord | SlussError:
+        def work(tx: Transaction) -> tuple[OrganiserRecord, str] | SlussError:
             record = tx.organisers.by_enrolment(token_hash, now)
-            if record is None:
+            authenticator = tx.account_authenticators.waiting(record.organiser.id) if record else None
+            if record is None or authenticator is None:
                 wrong = limits.Use(WRONG_ENROL_ADDRESS, self._g.limit_key(address=address))
                 return limits.spend(tx, [wrong], now) or NotFound("no such enrolment link, or used, or too old")
-            return (limits.spend(tx, [limits.Use(limit, token_hash)], now) if limit else None) or record
+            refusal = limits.spend(tx, [limits.Use(limit, token_hash)], now) if limit else None
+            return refusal or (record, authenticator.secret)
 
         return await self._g.store.run(work)
 
-    def _email_hash(self, email: str) -> str:
+    def email_hash(self, email: str) -> str:
+        """How an account is known by its address: the owner of its limits."""
         return self._g.hasher.digest("organiser", email.strip().casefold())
 
     def _recovery_hash(self, organiser_id: str, code: str) -> str:
         return self._g.hasher.digest("recovery", organiser_id, "".join(c for c in code.lower() if c.isalnum()))
 
 
-def _lapsed(session: SessionRecord, now: datetime) -> bool:
-    return not (is_fresh(session.seen_at, now, IDLE) and is_fresh(session.created_at, now, ABSOLUTE))
-
-
-def _digits(code: str) -> str:
+def digits(code: str) -> str:
+    """A code as typed, without white space."""
     return "".join(code.split())
 
 

@@ -62,6 +62,8 @@ class Owner:
     """Its id."""
     models: frozenset[str] | None = None
     """Of which a passkey must be; None: of any."""
+    email: str = ""
+    """Where an organiser is told of it."""
 
 
 class Participation:
@@ -215,7 +217,8 @@ class Participation:
             organiser = tx.organisers.by_id(meeting.organiser_id).organiser
             subject, body = texts.not_me(self._g.site.locale, self._g.site.portal)
             message = {"to": organiser.email, "subject": subject, "body": body}
-            tx.outbox.put(MAIL, message, None, now=now, expires_at=now + timedelta(days=3))
+            if organiser.email:  # none if they have left
+                tx.outbox.put(MAIL, message, None, now=now, expires_at=now + timedelta(days=3))
             self._g.audit.record(
                 tx,
                 now,
@@ -243,7 +246,7 @@ class Participation:
         if found is None:
             return None
         invitation, meeting, verification = found
-        organiser = tx.organisers.by_id(meeting.organiser_id).organiser
+        own = tx.invitations.organisers_own(meeting.id)
         basis = ticket_basis(tx, invitation, meeting, self._g.session_hash(session), now, policy=self._g.policy)
         waiting = isinstance(basis, Waiting)
         may_enter = waiting or not isinstance(basis, SlussError)
@@ -254,7 +257,7 @@ class Participation:
         return InvitationView(
             invitation,
             meeting,
-            organiser.name,
+            own.name if own else "",
             meeting.is_open(now),
             may_enter,
             waiting,

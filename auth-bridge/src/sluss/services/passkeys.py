@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from sluss.delivery.texts import Notice
+from sluss.domain import drafts
 from sluss.domain.assurance import Method, Purpose
 from sluss.domain.audit import NOBODY, Action, Outcome
 from sluss.domain.errors import InvalidInput, NotFound, NotVerified, SlussError
@@ -14,7 +16,7 @@ from sluss.domain.freshness import is_fresh
 from sluss.domain.limits import PASSKEY_ADDRESS
 from sluss.domain.meetings import Invitation, Organiser
 from sluss.domain.passkeys import Passkey
-from sluss.services import audit, limits
+from sluss.services import audit, limits, notices
 from sluss.services.common import Ground, new_id, new_link
 from sluss.services.organisers import Organisers, SignedIn
 from sluss.services.participation import Owner, Participation
@@ -198,19 +200,20 @@ class Passkeys:
 
         return await self._g.store.run(work)
 
-    async def add_own(self, session: str, response: str) -> None:
+    async def add_own(self, session: str, response: str, name: str = "") -> None:
         """Keep it. Raises the same, and `InvalidInput`."""
-        now = self._g.clock()
+        now, name = self._g.clock(), drafts.name(name) if name else ""
 
         def work(tx: Transaction) -> SlussError | None:
             owner = self._organiser(tx, session, now)
             return (
                 owner
                 if isinstance(owner, SlussError)
-                else self._add(tx, self._key(session, "add"), owner, response, now)
+                else self._add(tx, self._key(session, "add"), owner, response, now, name)
             )
 
         await self._g.store.run(work)
+        self._g.wake_outbox()
 
     async def remove_own(self, session: str, passkey_id: str) -> None:
         """Remove one of one's own. Raises `SignInRequired`, `NotVerified` without a fresh factor, `NotFound`."""
@@ -224,9 +227,11 @@ class Passkeys:
             if passkey is None or passkey.owner != owner.id:
                 return NotFound("no such passkey of this organiser")
             self._remove(tx, passkey, owner.who, now)
+            notices.tell(self._g, tx, owner.email, Notice.PASSKEY_REMOVED, now)
             return None
 
         await self._g.store.run(work)
+        self._g.wake_outbox()
 
     async def _request(self, key: Key, address: str) -> dict[str, Any]:
         now = self._g.clock()
@@ -242,7 +247,9 @@ class Passkeys:
         known = [one.credential for one in tx.passkeys.of(owner.id)]
         return self._ceremonies.creation(self._challenge(tx, key, now), user, owner.name, known)
 
-    def _add(self, tx: Transaction, key: Key, owner: Owner, response: str, now: datetime) -> SlussError | None:
+    def _add(  # noqa: PLR0917
+        self, tx: Transaction, key: Key, owner: Owner, response: str, now: datetime, name: str = ""
+    ) -> SlussError | None:
         challenge = self._answered(tx, key, now)
         if isinstance(challenge, SlussError):
             return challenge
@@ -263,10 +270,13 @@ class Passkeys:
             owner.known_as,
             now,
             model=made.model,
+            name=name,
         )
         if not tx.passkeys.add(new):
             return NotVerified("passkey: known already")
         self._g.audit.record(tx, now, Action.PASSKEY_ADDED, actor=owner.who, subject=_subject(new), method=owner.by)
+        if owner.email:
+            notices.tell(self._g, tx, owner.email, Notice.PASSKEY_ADDED, now)
         return None
 
     def _remove(self, tx: Transaction, passkey: Passkey, who: str, now: datetime) -> None:
@@ -323,15 +333,13 @@ class Passkeys:
         return self._participation.adding(tx, link, session, Method.PASSKEY, now)
 
     def _organiser(self, tx: Transaction, session: str, now: datetime) -> Owner | SlussError:
-        record = self._organisers.signed_in(tx, session, now)
+        record = self._organisers.proved(tx, session, now)
         if isinstance(record, SlussError):
             return record
-        if not self._organisers.proved_lately(tx, session, now):
-            return NotVerified("no factor just before")
         if not record.enrolled_at:
             return NotVerified("a passkey would outlive the account at the provider, which is all that they have")
         who = record.organiser
-        return Owner(who.id, who.email, Method.TOTP, "", audit.organiser(who.id))
+        return Owner(who.id, who.email, Method.TOTP, "", audit.organiser(who.id), email=who.email)
 
     def _person(self, invitation: Invitation) -> str:
         return self._g.passkey_owner_hash(invitation.email, invitation.mobile)

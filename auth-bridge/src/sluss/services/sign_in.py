@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import structlog
 
+from sluss.domain.accounts import LONGEST, PROVED_LATELY
 from sluss.domain.assurance import SIGN_INS, Method, Purpose
 from sluss.domain.audit import SYSTEM, Action
 from sluss.domain.errors import NotFound, NotVerified, SignInRefused, SignInUnavailable, SlussError, TooManyTries
@@ -17,13 +18,16 @@ from sluss.factors.sign_in import LIFETIME, Account, Attempt, Provider, new_atte
 from sluss.services import audit, limits
 from sluss.services.attendance import FRESH
 from sluss.services.common import Ground, new_link
-from sluss.services.organisers import ABSOLUTE, Organisers, SignedIn
+from sluss.services.organisers import Organisers, SignedIn
 from sluss.services.tickets import Tickets
 from sluss.services.verification import Verifications
 from sluss.store.database import Transaction
 
-ORGANISER, ROOM, ATTENDANCE = "organiser", "room", "attendance"
-"""What an organiser signs in for: the portal, a meeting of their own, or who was there. A participant: a `Purpose`."""
+ORGANISER, ROOM, ATTENDANCE, PROVE = "organiser", "room", "attendance", "prove"
+"""What one signs in for with an account here: the portal, a meeting of one's own, who was there, or a dangerous act.
+
+A participant: a `Purpose`.
+"""
 
 _log = structlog.get_logger()
 
@@ -34,7 +38,7 @@ class Errand:
 
     what: str
     where: str
-    """The personal link, or the meeting."""
+    """The personal link, the meeting, or the page to come back to."""
     attempt: Attempt
 
     def written(self) -> str:
@@ -103,7 +107,7 @@ class SignIns:
 
     async def go_as_organiser(self, session: str, locale: str, address: str, *, again: bool = False) -> str:
         """Where the browser goes to sign in as an organiser or auditor. Raises the same."""
-        errand = Errand(ORGANISER, "", new_attempt(ABSOLUTE))
+        errand = Errand(ORGANISER, "", new_attempt(LONGEST))
         return await self._go(errand, session, SIGN_INS, locale, address, again=again)
 
     async def go_to_meeting(self, session: str, meeting_id: str, what: str, locale: str, address: str) -> str:
@@ -111,6 +115,11 @@ class SignIns:
         if what not in (ROOM, ATTENDANCE):
             raise NotFound("nothing that one signs in for")
         errand = Errand(what, meeting_id, new_attempt(FRESH))
+        return await self._go(errand, session, SIGN_INS, locale, address, again=True)
+
+    async def go_to_prove(self, session: str, onward: str, locale: str, address: str) -> str:
+        """Where whoever is signed in proves once more who they are, for the page `onward`. Raises the same."""
+        errand = Errand(PROVE, onward, new_attempt(PROVED_LATELY))
         return await self._go(errand, session, SIGN_INS, locale, address, again=True)
 
     async def back(self, session: str, answer: Mapping[str, str], address: str) -> Back:
@@ -140,7 +149,9 @@ class SignIns:
     ) -> SignedIn | None:
         if errand.what == ORGANISER:
             return await self._organisers.by_account(session, account, address)
-        if errand.what in (ROOM, ATTENDANCE):
+        if errand.what == PROVE:
+            await self._organisers.prove_by_account(session, account, address)
+        elif errand.what in (ROOM, ATTENDANCE):
             await self._tickets.verify_by_account(session, errand.where, account, address)
         else:
             await self._verify(errand, session, account, address)

@@ -142,6 +142,7 @@ class Tickets:
                 return subject
             verification = Verification(new_id(), invitation.id, method, subject, proved_at or now)
             tx.verifications.add(verification, self._g.session_hash(session), Purpose.JOIN)
+            tx.sessions.prove(self._g.session_hash(session), verification.verified_at)
             return None
 
         await self._g.store.run(work)

@@ -7,19 +7,16 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from sluss.domain.accounts import AccountRole
+from sluss.domain.assurance import Method
 from sluss.domain.meetings import Organiser
-from sluss.store.authenticators import unused
+from sluss.store.accounts import AccountAuthenticatorRepository
 from sluss.store.rows import instant, instant_or_none, seconds
 from sluss.store.schema import enrolments, organisers, recovery_codes, sessions
 from sluss.store.sealing import Sealer
 
 _BY_ID = select(organisers).where(organisers.c.id == bindparam("id"))
-_STEP = bindparam("now_step", type_=organisers.c.totp_step.type)
-_USE_STEP = (
-    update(organisers)
-    .where(organisers.c.id == bindparam("which"), unused(organisers.c.totp_step, _STEP))
-    .values(totp_step=_STEP, totp_drift=bindparam("now_drift"))
-)
+_NETWORK = "sessions.network"
 
 
 class AlreadyThereError(Exception):
@@ -32,9 +29,6 @@ class OrganiserRecord:
 
     organiser: Organiser
     password: str | None
-    totp_secret: str
-    totp_drift: float
-    """See `sluss.factors.totp.Match`."""
     enrolled_at: datetime | None
     account_hash: str | None = None
     """The account at the identity provider, or the entry in the directory, that is theirs."""
@@ -42,6 +36,8 @@ class OrganiserRecord:
     """Which entry in the directory, if they are of it."""
     entry_seen_at: datetime | None = None
     """When it last said that they may be what they are."""
+    signed_in_at: datetime | None = None
+    """Last."""
 
 
 class OrganiserRepository:
@@ -50,9 +46,10 @@ class OrganiserRepository:
     def __init__(self, connection: Connection, sealer: Sealer) -> None:
         self._c = connection
         self._sealer = sealer
+        self._authenticators = AccountAuthenticatorRepository(connection, sealer)
 
     def add(self, organiser: Organiser, email_hash: str, totp_secret: str, now: datetime) -> None:
-        """Raises `AlreadyThereError`."""
+        """Store a new account, with the authenticator that it enrols with. Raises `AlreadyThereError`."""
         try:
             self._c.execute(
                 insert(organisers).values(
@@ -60,13 +57,13 @@ class OrganiserRepository:
                     name=self._sealer.seal(organiser.name, "organisers.name", organiser.id),
                     email=self._sealer.seal(organiser.email, "organisers.email", organiser.id),
                     email_hash=email_hash,
-                    totp_secret=self._sealer.seal(totp_secret, "organisers.totp_secret", organiser.id),
                     created_at=seconds(now),
-                    auditor=organiser.auditor,
+                    role=organiser.role.value,
                 )
             )
         except IntegrityError:
             raise AlreadyThereError from None
+        self._authenticators.add(organiser.id, organiser.id, totp_secret, "", now)
 
     def by_email(self, email_hash: str) -> OrganiserRecord | None:
         """The organiser with this address, enrolled or not."""
@@ -105,12 +102,43 @@ class OrganiserRepository:
 
     def find(self, organiser_id: str) -> OrganiserRecord | None:
         """The organiser with this id, if there is one."""
-        row = self._c.execute(_BY_ID, {"id": organiser_id}).one_or_none()
+        found = select(organisers).where(organisers.c.id == organiser_id, organisers.c.removed_at.is_(None))
+        row = self._c.execute(found).one_or_none()
         return self._record(row) if row else None
 
     def all(self) -> list[OrganiserRecord]:
-        """Every organiser, oldest first."""
-        return [self._record(r) for r in self._c.execute(select(organisers).order_by(organisers.c.created_at))]
+        """Every account, oldest first."""
+        query = select(organisers).where(organisers.c.removed_at.is_(None)).order_by(organisers.c.created_at)
+        return [self._record(r) for r in self._c.execute(query)]
+
+    def note_sign_in(self, organiser_id: str, now: datetime) -> None:
+        """They have just signed in."""
+        self._c.execute(update(organisers).where(organisers.c.id == organiser_id).values(signed_in_at=seconds(now)))
+
+    def reset(self, organiser_id: str) -> None:
+        """Forget password, recovery codes and enrolment links: as if never enrolled."""
+        self._c.execute(
+            update(organisers).where(organisers.c.id == organiser_id).values(password=None, enrolled_at=None)
+        )
+        for table in (recovery_codes, enrolments):
+            self._c.execute(delete(table).where(table.c.organiser_id == organiser_id))
+
+    def remove(self, organiser_id: str, now: datetime) -> None:
+        """Forget who it was; the id stays, for what refers to it."""
+        self.reset(organiser_id)
+        self._c.execute(
+            update(organisers)
+            .where(organisers.c.id == organiser_id)
+            .values(
+                name=self._sealer.seal("", "organisers.name", organiser_id),
+                email=self._sealer.seal("", "organisers.email", organiser_id),
+                email_hash=f"removed {organiser_id}",
+                account_hash=None,
+                entry=None,
+                entry_seen_at=None,
+                removed_at=seconds(now),
+            )
+        )
 
     def add_enrolment(self, token_hash: str, organiser_id: str, expires_at: datetime) -> None:
         """Store a one-time enrolment link."""
@@ -132,7 +160,7 @@ class OrganiserRepository:
         return self._record(row) if row else None
 
     def enrol(self, organiser_id: str, password: str | None, code_hashes: Iterable[str], now: datetime) -> None:
-        """Set the password and recovery codes and use up every enrolment link of this organiser."""
+        """Set the password and recovery codes, take on the authenticator, use up every enrolment link."""
         self._c.execute(
             update(organisers)
             .where(organisers.c.id == organiser_id)
@@ -148,11 +176,8 @@ class OrganiserRepository:
             insert(recovery_codes),
             [{"organiser_id": organiser_id, "code_hash": code} for code in code_hashes],
         )
-
-    def use_step(self, organiser_id: str, step: int, drift: float) -> bool:
-        """Use up an authenticator time step and remember the drift. False if it, or a later one, was used before."""
-        values = {"which": organiser_id, "now_step": step, "now_drift": drift}
-        return bool(self._c.execute(_USE_STEP, values).rowcount)
+        if (enrolled_with := self._authenticators.waiting(organiser_id)) is not None:
+            self._authenticators.confirm(enrolled_with.id, now)
 
     def use_recovery_code(self, organiser_id: str, code_hash: str, now: datetime) -> bool:
         """Use up a recovery code. False if there is no such unused one."""
@@ -175,15 +200,14 @@ class OrganiserRepository:
                 r["id"],
                 self._sealer.open(r["name"], "organisers.name", r["id"]),
                 self._sealer.open(r["email"], "organisers.email", r["id"]),
-                r["auditor"],
+                AccountRole(r["role"]),
             ),
             r["password"],
-            self._sealer.open(r["totp_secret"], "organisers.totp_secret", r["id"]),
-            r["totp_drift"],
             instant_or_none(r["enrolled_at"]),
             r["account_hash"],
             self._sealer.open(r["entry"], "organisers.entry", r["id"]) if r["entry"] else None,
             instant_or_none(r["entry_seen_at"]),
+            instant_or_none(r["signed_in_at"]),
         )
 
 
@@ -197,13 +221,19 @@ class SessionRecord:
     seen_at: datetime
     proved_at: datetime | None = None
     """When a factor was last proved in it, signing in included."""
+    network: str = ""
+    """From where, coarsely."""
+    method: Method | None = None
+    """How it was signed in."""
+    hash: str = ""
 
 
 class SessionRepository:
     """Rows of `sessions`: organisers' browsers. A deleted row is a revoked session."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, sealer: Sealer) -> None:
         self._c = connection
+        self._sealer = sealer
 
     def put(
         self,
@@ -215,6 +245,8 @@ class SessionRepository:
         *,
         complete: bool,
         now: datetime,
+        method: Method | None = None,
+        network: str = "",
     ) -> None:
         """Begin a session, in place of whatever this browser had.
 
@@ -231,16 +263,20 @@ class SessionRepository:
                 account_hash=account_hash,
                 sid_hash=sid_hash,
                 proved_at=seconds(proved_at or now) if complete else None,
+                method=method.value if method else None,
+                network=self._sealer.seal(network, _NETWORK, session_hash) if network else None,
             )
         )
 
     def get(self, session_hash: str) -> SessionRecord | None:
         """The session, live or lapsed."""
         row = self._c.execute(select(sessions).where(sessions.c.session_hash == session_hash)).one_or_none()
-        if row is None:
-            return None
-        times = instant(row.created_at), instant(row.seen_at), instant_or_none(row.proved_at)
-        return SessionRecord(row.organiser_id, row.complete, *times)
+        return self._record(row) if row else None
+
+    def of(self, organiser_id: str) -> list[SessionRecord]:
+        """Those that one account has signed in, live or lapsed, newest first."""
+        query = select(sessions).where(sessions.c.organiser_id == organiser_id, sessions.c.complete)
+        return [self._record(row) for row in self._c.execute(query.order_by(sessions.c.created_at.desc()))]
 
     def touch(self, session_hash: str, now: datetime) -> None:
         """Note that it was used."""
@@ -269,3 +305,16 @@ class SessionRepository:
     def remove_unseen_since(self, before: datetime) -> None:
         """Forget the lapsed."""
         self._c.execute(delete(sessions).where(sessions.c.seen_at < seconds(before)))
+
+    def _record(self, row: Row[tuple[object, ...]]) -> SessionRecord:
+        r = row._mapping
+        return SessionRecord(
+            r["organiser_id"],
+            r["complete"],
+            instant(r["created_at"]),
+            instant(r["seen_at"]),
+            instant_or_none(r["proved_at"]),
+            self._sealer.open(r["network"], _NETWORK, r["session_hash"]) if r["network"] else "",
+            Method(r["method"]) if r["method"] else None,
+            r["session_hash"],
+        )

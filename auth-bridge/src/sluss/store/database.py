@@ -23,6 +23,7 @@ from sluss.domain.audit import Head
 from sluss.domain.errors import ConfigError, SlussError, StoreUnavailable
 from sluss.store import schema
 from sluss.store.access import OrganiserRepository, SessionRepository
+from sluss.store.accounts import AccountAuthenticatorRepository, AdminRequestRepository
 from sluss.store.audit import AuditRepository
 from sluss.store.authenticators import AuthenticatorRepository
 from sluss.store.door import AttendanceRepository, TicketRepository
@@ -50,7 +51,9 @@ class Transaction:
     def __init__(self, connection: Connection, sealer: Sealer, audit: AuditRepository) -> None:
         self.audit = audit
         self.organisers = OrganiserRepository(connection, sealer)
-        self.sessions = SessionRepository(connection)
+        self.account_authenticators = AccountAuthenticatorRepository(connection, sealer)
+        self.admin_requests = AdminRequestRepository(connection)
+        self.sessions = SessionRepository(connection, sealer)
         self.passkeys = PasskeyRepository(connection, sealer)
         self.authenticators = AuthenticatorRepository(connection, sealer)
         self.limits = LimitRepository(connection)

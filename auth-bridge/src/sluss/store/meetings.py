@@ -37,8 +37,10 @@ _MEETING = select(meetings).where(meetings.c.id == bindparam("id"))
 _INVITATION = select(invitations).where(invitations.c.id == bindparam("id"))
 _BY_LINK = select(invitations).where(invitations.c.link_hash == bindparam("link"))
 _ID_OF = select(invitations.c.id).where(invitations.c.link_hash == bindparam("link"))
-_ORGANISERS_OWN = select(invitations).where(
-    invitations.c.meeting_id == bindparam("meeting"), invitations.c.role == Role.ORGANISER.value
+_OF = (
+    select(invitations)
+    .where(invitations.c.meeting_id == bindparam("meeting"), invitations.c.role == bindparam("role"))
+    .order_by(invitations.c.created_at, literal_column("invitations.rowid"))
 )
 
 
@@ -94,6 +96,10 @@ class MeetingRepository:
             MeetingOnRecord(row.id, instant(row.starts_at), row.minutes, row.sensitivity, row.purged_at is not None)
             for row in self._c.execute(select(*columns).order_by(meetings.c.starts_at.desc()))
         ]
+
+    def hand_over(self, meeting_id: str, organiser_id: str) -> None:
+        """From now on it is another organiser's."""
+        self._c.execute(update(meetings).where(meetings.c.id == meeting_id).values(organiser_id=organiser_id))
 
     def end(self, meeting_id: str, now: datetime) -> None:
         """Close it for good."""
@@ -160,17 +166,17 @@ class InvitationRepository:
         return self._c.execute(_ID_OF, {"link": link_hash}).scalar_one_or_none()
 
     def organisers_own(self, meeting_id: str) -> Invitation | None:
-        """The organiser's invitation to their own meeting."""
-        return self._one(_ORGANISERS_OWN, {"meeting": meeting_id})
+        """The organiser's invitation to their own meeting. If it was handed over: the last one's."""
+        found = self.organisers_ever(meeting_id)
+        return found[-1] if found else None
+
+    def organisers_ever(self, meeting_id: str) -> list[Invitation]:
+        """That of each organiser whose meeting it was, in their order."""
+        return self._of(meeting_id, Role.ORGANISER)
 
     def participants(self, meeting_id: str) -> list[Invitation]:
         """Everyone invited, in the order they were."""
-        query = (
-            select(invitations)
-            .where(invitations.c.meeting_id == meeting_id, invitations.c.role == Role.PARTICIPANT.value)
-            .order_by(invitations.c.created_at, literal_column("invitations.rowid"))
-        )
-        return [self._invitation(row) for row in self._c.execute(query)]
+        return self._of(meeting_id, Role.PARTICIPANT)
 
     def waiting(self, meeting_id: str, since: datetime) -> list[PersonWaiting]:
         """Whose verification was heard of waiting since then and who is not inside, in the order they verified."""
@@ -231,6 +237,10 @@ class InvitationRepository:
         """When that last was."""
         query = select(invitations.c.other_person_at).where(invitations.c.id == invitation_id)
         return instant_or_none(self._c.execute(query).scalar_one())
+
+    def _of(self, meeting_id: str, role: Role) -> list[Invitation]:
+        found = self._c.execute(_OF, {"meeting": meeting_id, "role": role.value})
+        return [self._invitation(row) for row in found]
 
     def _one(self, query: Select[Any], values: dict[str, str]) -> Invitation | None:
         row = self._c.execute(query, values).one_or_none()

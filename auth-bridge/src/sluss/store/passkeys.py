@@ -13,7 +13,7 @@ from sluss.store.sealing import Sealer
 
 _BY_ID = select(passkeys).where(passkeys.c.id == bindparam("id"))
 _OF = select(passkeys).where(passkeys.c.owner == bindparam("owner")).order_by(passkeys.c.created_at, passkeys.c.id)
-_COLUMN = "passkeys.credential"
+_COLUMN, _NAME = "passkeys.credential", "passkeys.name"
 
 
 class PasskeyRepository:
@@ -37,6 +37,7 @@ class PasskeyRepository:
                 enrolled_as=passkey.enrolled_as,
                 created_at=seconds(passkey.created_at),
                 model=passkey.model or None,
+                name=self._sealer.seal(passkey.name, _NAME, passkey.id) if passkey.name else None,
             )
         )
         return True
@@ -63,6 +64,10 @@ class PasskeyRepository:
         """Forget it."""
         self._c.execute(delete(passkeys).where(passkeys.c.id == passkey_id))
 
+    def remove_all(self, owner: str) -> None:
+        """Forget all of one person."""
+        self._c.execute(delete(passkeys).where(passkeys.c.owner == owner))
+
     def purge(self, before: datetime) -> None:
         """Forget what invited people have not used since then. Organisers' stay until they remove them."""
         last = passkeys.c.used_at.is_(None) & (passkeys.c.created_at < seconds(before)) | (
@@ -83,4 +88,5 @@ class PasskeyRepository:
             instant_or_none(r["used_at"]),
             instant_or_none(r["locked_at"]),
             r["model"] or "",
+            self._sealer.open(r["name"], _NAME, r["id"]) if r["name"] else "",
         )

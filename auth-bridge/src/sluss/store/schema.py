@@ -18,7 +18,7 @@ from sqlalchemy import (
     Table,
 )
 
-REVISION = "0010"
+REVISION = "0011"
 """The migration this code is written for."""
 
 metadata = MetaData(
@@ -38,17 +38,41 @@ organisers = Table(
     Column("email", LargeBinary, nullable=False),
     Column("email_hash", String, nullable=False, unique=True),
     Column("password", String),  # argon2id, PHC string
-    Column("totp_secret", LargeBinary, nullable=False),
-    Column("totp_step", Integer, nullable=False, server_default="0"),  # last time step used
-    Column("totp_drift", Float, nullable=False, server_default="0"),  # how many steps its clock is ahead
     Column("enrolled_at", Integer),
     Column("created_at", Integer, nullable=False),
-    Column("auditor", Boolean, nullable=False, server_default="0"),
+    Column("role", String, nullable=False, server_default="organiser"),
     Column(
         "account_hash", String, index=True, unique=True
     ),  # keyed hash of issuer and subject at the identity provider, or of the entry in the directory
     Column("entry", LargeBinary),  # which entry in the directory, if they are of it
     Column("entry_seen_at", Integer),  # when it last said that they may be what they are
+    Column("signed_in_at", Integer),  # last
+    Column("removed_at", Integer),  # the id is kept for what refers to it, nothing else
+)
+
+account_authenticators = Table(
+    "account_authenticators",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("organiser_id", ForeignKey("organisers.id"), nullable=False, index=True),
+    Column("name", LargeBinary),  # null: none
+    Column("secret", LargeBinary, nullable=False),
+    Column("step", Integer, nullable=False, server_default="0"),  # last time step used
+    Column("drift", Float, nullable=False, server_default="0"),  # how many steps its clock is ahead
+    Column("created_at", Integer, nullable=False),
+    Column("confirmed_at", Integer),  # null: no code of it was right yet
+    Column("used_at", Integer),
+)
+
+admin_requests = Table(
+    # What one admin has asked for and takes a second one.
+    "admin_requests",
+    metadata,
+    Column("organiser_id", ForeignKey("organisers.id"), primary_key=True),
+    Column("act", String, nullable=False),
+    Column("successor", String, nullable=False),
+    Column("asked_by", String, nullable=False),
+    Column("asked_at", Integer, nullable=False),
 )
 
 enrolments = Table(
@@ -80,6 +104,8 @@ sessions = Table(
     Column("account_hash", String, index=True),  # by which account at the identity provider it was opened, if by one
     Column("sid_hash", String),  # and in which session there
     Column("proved_at", Integer),  # when a factor was last proved in it
+    Column("method", String),  # how it was signed in
+    Column("network", LargeBinary),  # from where, coarsely
 )
 
 sign_ins = Table(
@@ -112,10 +138,11 @@ passkeys = Table(
     Column("used_at", Integer),
     Column("locked_at", Integer),  # when its sign count went back
     Column("model", String),  # its AAGUID; null: not attested
+    Column("name", LargeBinary),  # an organiser's; null: none
 )
 
 authenticators = Table(
-    # Of people who were invited. An organiser's is in `organisers`.
+    # Of people who were invited. Of the staff: `account_authenticators`.
     "authenticators",
     metadata,
     Column("id", String, primary_key=True),

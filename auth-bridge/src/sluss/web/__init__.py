@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from sluss.web import (
+    account,
+    admin,
     auditor,
     authenticators,
     bankid,
@@ -67,8 +69,9 @@ def make_cards(services: "Services", settings: PortalSettings) -> web.Applicatio
 
 
 def routes() -> list[web.AbstractRouteDef]:
-    """Every page. `security.PUBLIC` says which of them need no organiser."""
+    """Every page. `security.PUBLIC` says which of them need no account, and the lists beside it whose others are."""
     link, meeting, invitation = "/i/{link}", "/meetings/{meeting}", "/invitations/{invitation}"
+    managed = "/accounts/{account}"
     return [
         web.static("/static", STATIC, name="static"),
         web.get("/keys/jwks.json", keys_pages.jwks, name="jwks"),
@@ -138,10 +141,20 @@ def routes() -> list[web.AbstractRouteDef]:
         web.post("/sign-in/passkey/verify", passkeys.sign_in, name="sign_in_passkey_verify"),
         web.post("/sign-out", organiser.sign_out, name="sign_out"),
         web.post("/sign-out/everywhere", organiser.sign_out_everywhere, name="sign_out_everywhere"),
-        web.get("/account", passkeys.account, name="account"),
-        web.post("/account", passkeys.account_code, name="account"),
+        web.get("/prove", account.prove_form, name="prove"),
+        web.post("/prove/sign-in", sign_in.prove, name="prove_sign_in"),
+        web.get("/account", account.show, name="account"),
+        web.post("/account", account.prove_by_code, name="account"),
+        web.post("/account/authenticators", account.begin_authenticator, name="account_authenticators"),
+        web.get("/account/authenticators/new", account.new_authenticator, name="account_authenticators_confirm"),
+        web.post("/account/authenticators/new", account.confirm_authenticator, name="account_authenticators_confirm"),
+        web.post(
+            "/account/authenticators/{authenticator}/remove",
+            account.remove_authenticator,
+            name="account_authenticators_remove",
+        ),
         web.post("/account/passkey", passkeys.begin_own, name="account_passkey"),
-        web.post("/account/passkey/verify", passkeys.account_passkey, name="account_passkey_verify"),
+        web.post("/account/passkey/verify", account.prove_by_passkey, name="account_passkey_verify"),
         web.post("/account/passkeys/new", passkeys.begin_adding_own, name="account_passkeys_new"),
         web.post("/account/passkeys/add", passkeys.add_own, name="account_passkeys_add"),
         web.post("/account/passkeys/{passkey}/remove", passkeys.remove_own, name="account_passkeys_remove"),
@@ -152,6 +165,7 @@ def routes() -> list[web.AbstractRouteDef]:
         web.post(f"{meeting}/participants", organiser.invite, name="invite"),
         web.post(f"{meeting}/unlock", organiser.unlock_meeting, name="unlock_meeting"),
         web.post(f"{meeting}/end", organiser.end, name="end"),
+        web.post(f"{meeting}/withdraw", organiser.withdraw_all, name="withdraw_all"),
         web.get(f"{meeting}/verify", organiser.verify_form, name="organiser_verify"),
         web.post(f"{meeting}/verify", organiser.verify, name="organiser_verify"),
         web.post(f"{meeting}/sign-in", sign_in.meeting, name="meeting_sign_in"),
@@ -173,5 +187,14 @@ def routes() -> list[web.AbstractRouteDef]:
         web.post(f"{invitation}/put-out", organiser.put_out, name="put_out"),
         # The auditor's
         web.get("/audit", auditor.meetings, name="audit"),
+        web.get("/audit/log", auditor.log, name="audit_log"),
         web.get("/audit/{meeting}", auditor.attendance, name="audited_attendance"),
+        # The admin's
+        web.get("/accounts", admin.accounts, name="accounts"),
+        web.post("/accounts", admin.invite, name="accounts_invite"),
+        web.get(managed, admin.account, name="managed_account"),
+        web.post(f"{managed}/link", admin.send_link, name="managed_account_link"),
+        web.post(f"{managed}/unlock", admin.unlock, name="managed_account_unlock"),
+        web.post(f"{managed}/reset", admin.reset, name="managed_account_reset"),
+        web.post(f"{managed}/remove", admin.remove, name="managed_account_remove"),
     ]

@@ -1,12 +1,11 @@
 """A participant's authenticator on the pages: proving who one is by its code, and adding one."""
 
-import segno
 from aiohttp import web
 
 from sluss.domain.assurance import Method, Purpose
 from sluss.domain.errors import NotVerified, SlussError, TooManyTries
 from sluss.web.context import ADDRESS, SERVICES, SESSION
-from sluss.web.pages import N_, plain_code, read_form, render
+from sluss.web.pages import N_, in_groups, plain_code, qr_code, read_form, render
 from sluss.web.participant import link_page, link_path
 
 _WRONG = N_("That code did not match. Wait for the next one and try again.")
@@ -86,15 +85,5 @@ async def _adding_page(request: web.Request, problem: SlussError | None = None) 
     except NotVerified:
         return await link_page(request, NotVerified(public=_NOT_ADDED))
     at = link_path(request)
-    qr, secret = picture(offered.otpauth_uri), in_groups(offered.secret)
+    qr, secret = qr_code(offered.otpauth_uri), in_groups(offered.secret)
     return render(request, "totp_new.html", problem=problem, qr=qr, secret=secret, base=at, return_to=f"{at}/totp/new")
-
-
-def picture(otpauth_uri: str) -> str:
-    """The QR code that an authenticator reads, as a data URI."""
-    return segno.make(otpauth_uri, error="m").svg_data_uri(scale=5, border=3, light="#fff", dark="#000")
-
-
-def in_groups(secret: str) -> str:
-    """The secret as people type it."""
-    return " ".join(secret[i : i + 4] for i in range(0, len(secret), 4))

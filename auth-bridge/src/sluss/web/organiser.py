@@ -23,9 +23,8 @@ from sluss.domain.gate import Role
 from sluss.domain.limits import LockKind
 from sluss.domain.meetings import InvitationState, MeetingView
 from sluss.web import directory
-from sluss.web.authenticators import in_groups, picture
 from sluss.web.context import ADDRESS, CLOCK, ORGANISER, SERVICES, SESSION, SETTINGS, wants_json
-from sluss.web.pages import N_, plain_code, read_form, render
+from sluss.web.pages import N_, REFUSED_CODE, in_groups, plain_code, qr_code, read_form, render
 from sluss.web.sessions import give_session, known_browser, remember_browser
 
 LOCK_TEXTS = {
@@ -71,7 +70,7 @@ async def enrol(request: web.Request) -> web.StreamResponse:
 
 async def _enrol_page(request: web.Request, problem: SlussError | None = None) -> web.StreamResponse:
     enrolment = await request.app[SERVICES].organisers.enrolment(request.match_info["token"], request[ADDRESS])
-    qr, secret = picture(enrolment.otpauth_uri), in_groups(enrolment.secret)
+    qr, secret = qr_code(enrolment.otpauth_uri), in_groups(enrolment.secret)
     return render(request, "enrol.html", problem=problem, enrolment=enrolment, qr=qr, secret=secret)
 
 
@@ -112,7 +111,7 @@ async def sign_in_code(request: web.Request) -> web.StreamResponse:
             request[SESSION], code, request[ADDRESS], known_browser(request)
         )
     except NotVerified:
-        problem = NotVerified(public=N_("That code did not match. Wait for the next one and try again."))
+        problem = NotVerified(public=REFUSED_CODE)
         return render(request, "sign_in_code.html", problem=problem)
     except TooManyTries as error:
         return render(request, "sign_in_code.html", problem=error)
@@ -297,6 +296,13 @@ async def end(request: web.Request) -> web.StreamResponse:
     raise web.HTTPSeeOther(f"/meetings/{meeting_id}")
 
 
+async def withdraw_all(request: web.Request) -> web.StreamResponse:
+    """POST /meetings/<id>/withdraw: take the whole meeting back."""
+    meeting_id = request.match_info["meeting"]
+    await request.app[SERVICES].meetings.withdraw_all(request[ORGANISER], meeting_id)
+    raise web.HTTPSeeOther(f"/meetings/{meeting_id}")
+
+
 async def verify_form(request: web.Request) -> web.StreamResponse:
     """GET /meetings/<id>/verify: a fresh authenticator code before entering."""
     return await verify_page(request)
@@ -309,7 +315,7 @@ async def verify(request: web.Request) -> web.StreamResponse:
     try:
         await request.app[SERVICES].tickets.verify_organiser(request[SESSION], meeting_id, code, request[ADDRESS])
     except NotVerified:
-        problem = NotVerified(public=N_("That code did not match. Wait for the next one and try again."))
+        problem = NotVerified(public=REFUSED_CODE)
         return await verify_page(request, problem)
     except TooManyTries as error:
         return await verify_page(request, error)
@@ -333,7 +339,7 @@ async def verify_for_attendance(request: web.Request) -> web.StreamResponse:
     try:
         await request.app[SERVICES].tickets.verify_organiser(request[SESSION], meeting_id, code, request[ADDRESS])
     except NotVerified:
-        problem = NotVerified(public=N_("That code did not match. Wait for the next one and try again."))
+        problem = NotVerified(public=REFUSED_CODE)
         return await attendance_verify_page(request, problem)
     except TooManyTries as error:
         return await attendance_verify_page(request, error)

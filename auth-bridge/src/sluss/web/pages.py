@@ -8,6 +8,7 @@ from typing import Any
 
 import jinja2
 import phonenumbers
+import segno
 from aiohttp import web
 from multidict import MultiDict
 
@@ -43,6 +44,8 @@ METHOD_TEXTS = {
     Method.SMARTCARD: N_("smart card"),
     Method.LDAP: N_("personal link and the organisation's password"),
 }
+REFUSED_PASSKEY = N_("That passkey was not accepted. Try again, or choose another way.")
+REFUSED_CODE = N_("That code did not match. Wait for the next one and try again.")
 ORGANISERS_TOTP = N_("password and authenticator")
 LEVEL_TEXTS = {
     AssuranceLevel.AAL1: N_("assurance level 1 of 3"),
@@ -199,3 +202,13 @@ async def read_form(request: web.Request, *, strip: bool = True) -> MultiDict[st
 def plain_code(text: str) -> str:
     """A code as typed, without the spaces people and phones put in."""
     return "".join(text.split())
+
+
+def qr_code(text: str) -> str:
+    """A QR code as the address of a picture."""
+    return str(segno.make(text, error="m").svg_data_uri(scale=5, border=3, light="#fff", dark="#000"))
+
+
+def in_groups(secret: str) -> str:
+    """A key in groups of four, as people copy it."""
+    return " ".join(secret[i : i + 4] for i in range(0, len(secret), 4))

@@ -1,16 +1,15 @@
-"""Passkeys on the pages: what a script asks for and hands back (static/passkey.js), and the organiser's account."""
+"""Passkeys on the pages: what a script asks for and hands back (static/passkey.js)."""
 
 from aiohttp import web
 
 from sluss.domain.assurance import Purpose
-from sluss.domain.errors import InvalidInput, NotVerified, SlussError, TooManyTries
-from sluss.web import organiser
+from sluss.domain.errors import InvalidInput, NotVerified
+from sluss.web import account, organiser
 from sluss.web.context import ADDRESS, SERVICES, SESSION
-from sluss.web.pages import N_, plain_code, read_form, render
+from sluss.web.pages import N_, REFUSED_PASSKEY, read_form, render
 from sluss.web.participant import link_page, link_path
 from sluss.web.sessions import give_session, remember_browser
 
-_REFUSED = N_("That passkey was not accepted. Try again, or choose another way.")
 _NOT_ADDED = N_("No passkey was added. Prove who you are once more, and try again.")
 
 
@@ -50,7 +49,7 @@ async def _verify(request: web.Request, purpose: Purpose, onward: str) -> web.St
     try:
         await passkeys.verify(request.match_info["link"], request[SESSION], purpose, response, request[ADDRESS])
     except NotVerified:
-        return await link_page(request, NotVerified(public=_REFUSED))
+        return await link_page(request, NotVerified(public=REFUSED_PASSKEY))
     raise web.HTTPSeeOther(onward)
 
 
@@ -93,7 +92,8 @@ async def sign_in(request: web.Request) -> web.StreamResponse:
     try:
         signed_in = await request.app[SERVICES].passkeys.sign_in(request[SESSION], response, request[ADDRESS])
     except NotVerified:
-        return render(request, "sign_in.html", problem=NotVerified(public=_REFUSED), email="", return_to="/sign-in")
+        problem = NotVerified(public=REFUSED_PASSKEY)
+        return render(request, "sign_in.html", problem=problem, email="", return_to="/sign-in")
     give_session(request, signed_in.session)
     onward = web.HTTPSeeOther("/")
     remember_browser(onward, signed_in.browser)
@@ -114,41 +114,8 @@ async def verify_organiser(request: web.Request) -> web.StreamResponse:
     try:
         await request.app[SERVICES].passkeys.verify_organiser(request[SESSION], meeting, response, request[ADDRESS])
     except NotVerified:
-        return await page(request, NotVerified(public=_REFUSED))
+        return await page(request, NotVerified(public=REFUSED_PASSKEY))
     raise web.HTTPSeeOther(f"/meetings/{meeting}/{'attendance' if attendance else 'room'}")
-
-
-async def account(request: web.Request) -> web.StreamResponse:
-    """GET /account: the organiser's passkeys."""
-    return await _account_page(request)
-
-
-async def _account_page(request: web.Request, problem: SlussError | None = None) -> web.Response:
-    found = await request.app[SERVICES].passkeys.account(request[SESSION])
-    return render(request, "account.html", problem=problem, account=found, return_to="/account")
-
-
-async def account_code(request: web.Request) -> web.StreamResponse:
-    """POST /account: a code, for what needs a fresh factor."""
-    code = plain_code((await read_form(request)).get("code", ""))
-    try:
-        await request.app[SERVICES].organisers.prove_again(request[SESSION], code, request[ADDRESS])
-    except NotVerified:
-        problem = NotVerified(public=N_("That code did not match. Wait for the next one and try again."))
-        return await _account_page(request, problem)
-    except TooManyTries as error:
-        return await _account_page(request, error)
-    raise web.HTTPSeeOther("/account")
-
-
-async def account_passkey(request: web.Request) -> web.StreamResponse:
-    """POST /account/passkey/verify: a passkey, for the same."""
-    response = await _response(request)
-    try:
-        await request.app[SERVICES].passkeys.prove_again(request[SESSION], response, request[ADDRESS])
-    except NotVerified:
-        return await _account_page(request, NotVerified(public=_REFUSED))
-    raise web.HTTPSeeOther("/account")
 
 
 async def begin_adding_own(request: web.Request) -> web.StreamResponse:
@@ -162,20 +129,17 @@ async def begin_adding_own(request: web.Request) -> web.StreamResponse:
 
 async def add_own(request: web.Request) -> web.StreamResponse:
     """POST /account/passkeys/add: keep it."""
-    response = await _response(request)
+    form = await read_form(request)
     try:
-        await request.app[SERVICES].passkeys.add_own(request[SESSION], response)
+        await request.app[SERVICES].passkeys.add_own(request[SESSION], form.get("response", ""), form.get("name", ""))
     except NotVerified:
-        return await _account_page(request, NotVerified(public=_NOT_ADDED))
+        return await account.page(request, NotVerified(public=_NOT_ADDED))
     except InvalidInput as error:
-        return await _account_page(request, SlussError(public=error.public))
+        return await account.page(request, error)
     raise web.HTTPSeeOther("/account")
 
 
 async def remove_own(request: web.Request) -> web.StreamResponse:
     """POST /account/passkeys/<passkey>/remove: forget one."""
-    try:
-        await request.app[SERVICES].passkeys.remove_own(request[SESSION], request.match_info["passkey"])
-    except NotVerified:
-        return await _account_page(request, NotVerified(public=N_("Prove who you are once more, and try again.")))
+    await request.app[SERVICES].passkeys.remove_own(request[SESSION], request.match_info["passkey"])
     raise web.HTTPSeeOther("/account")

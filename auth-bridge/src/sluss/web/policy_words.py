@@ -118,3 +118,8 @@ def _kept(one: SensitivityClass, words: Texts) -> Iterator[str]:
         else N_("From which network each person came is not kept.")
     )
     yield words.gettext(N_("The audit log stays. It has ids and methods, and no names."))
+    yield words.gettext(
+        N_("It takes two administrators to reset its organiser's sign-in, or to hand the meeting over.")
+        if one.two_admins
+        else N_("One administrator can reset its organiser's sign-in, or hand the meeting over.")
+    )

@@ -5,12 +5,14 @@ import re
 import secrets
 import time
 from ipaddress import ip_address
+from urllib.parse import quote
 
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from sluss.domain.errors import Forbidden, NotFound, SignInRequired, SlussError
+from sluss.domain.accounts import AccountRole
+from sluss.domain.errors import Forbidden, NotFound, ProofRequired, SignInRequired, SlussError
 from sluss.services import audit
 from sluss.web import pages
 from sluss.web.context import (
@@ -96,13 +98,30 @@ PUBLIC = frozenset(
 )
 """Routes that need no signed-in organiser. Every other route is private."""
 
-AUDITORS = frozenset({"audit", "audited_attendance"})
-"""Private routes of auditors alone; the others are of organisers alone."""
-BOTH = frozenset(
+AUDITORS = frozenset({"audit", "audit_log", "audited_attendance"})
+"""Private routes of auditors alone."""
+ADMINS = frozenset(
+    {
+        "accounts",
+        "accounts_invite",
+        "managed_account",
+        "managed_account_link",
+        "managed_account_unlock",
+        "managed_account_reset",
+        "managed_account_remove",
+    }
+)
+"""Of admins alone; what is on none of these lists is of organisers alone."""
+ALL_ROLES = frozenset(
     {
         "sign_out",
         "sign_out_everywhere",
+        "prove",
+        "prove_sign_in",
         "account",
+        "account_authenticators",
+        "account_authenticators_confirm",
+        "account_authenticators_remove",
         "account_passkey",
         "account_passkey_verify",
         "account_passkeys_new",
@@ -110,7 +129,28 @@ BOTH = frozenset(
         "account_passkeys_remove",
     }
 )
-"""But for these."""
+"""Of whoever is signed in."""
+HOMES = {AccountRole.ORGANISER: "/", AccountRole.AUDITOR: "/audit", AccountRole.ADMIN: "/accounts"}
+"""Where each role begins."""
+
+PROOF: dict[str, str] = {
+    "end": "/meetings/{meeting}",
+    "withdraw_all": "/meetings/{meeting}",
+    "audited_attendance": "/audit/{meeting}",
+    "accounts_invite": "/accounts",
+    "managed_account_link": "/accounts/{account}",
+    "managed_account_unlock": "/accounts/{account}",
+    "managed_account_reset": "/accounts/{account}",
+    "managed_account_remove": "/accounts/{account}",
+    "account_authenticators": "/account",
+    "account_authenticators_confirm": "/account",
+    "account_authenticators_remove": "/account",
+    "account_passkeys_remove": "/account",
+}
+"""What takes a factor of the last minutes, and on which page one goes on after giving it.
+
+An organiser's attendance takes one for that meeting: see services/attendance.py.
+"""
 
 COOKIELESS = frozenset({"static", "jwks", "pem", "provider_logout"})
 MACHINES = frozenset({"provider_logout"})
@@ -169,6 +209,11 @@ async def error_page(request: web.Request, handler: Handler) -> web.StreamRespon
         if request.method == "GET" and not wants_json(request):
             raise web.HTTPSeeOther("/sign-in") from None
         return pages.error(request, error, error.status)
+    except ProofRequired as error:
+        if wants_json(request) or (page := PROOF.get(route_name(request))) is None:
+            return pages.error(request, error, error.status)
+        onward = page.format_map({name: quote(value, safe="") for name, value in request.match_info.items()})
+        raise web.HTTPSeeOther(f"/prove?next={onward}") from None
     except SlussError as error:
         _log.log(
             logging.ERROR if error.status >= 500 else logging.INFO,
@@ -212,16 +257,23 @@ async def session(request: web.Request, handler: Handler) -> web.StreamResponse:
     return await handler(request)
 
 
+def role_of(name: str) -> AccountRole:
+    """Whose a private route is that is not everybody's."""
+    if name in AUDITORS:
+        return AccountRole.AUDITOR
+    return AccountRole.ADMIN if name in ADMINS else AccountRole.ORGANISER
+
+
 @web.middleware
 async def deny_by_default(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Let only a signed-in organiser or auditor past, each to their own, unless the route is on the public list."""
+    """Let only who is signed in past, each role to its own, unless the route is on the public list."""
     exists, name = request.match_info.http_exception is None, route_name(request)
     if exists and name not in PUBLIC:
         organiser = request[ORGANISER] = await request.app[SERVICES].organisers.current(request[SESSION])
-        if name not in BOTH and (name in AUDITORS) != organiser.auditor:
+        if name not in ALL_ROLES and organiser.role is not role_of(name):
             if name == "meetings":
-                raise web.HTTPSeeOther("/audit")
-            raise NotFound("a page of the other role")
+                raise web.HTTPSeeOther(HOMES[organiser.role])
+            raise NotFound("a page of another role")
     return await handler(request)
 
 
@@ -246,7 +298,15 @@ async def csrf(request: web.Request, handler: Handler) -> web.StreamResponse:
     return await handler(request)
 
 
-MIDDLEWARES: tuple[Middleware, ...] = (request_id, error_page, trusted_proxy, session, deny_by_default, csrf)
+@web.middleware
+async def proof(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Have what is dangerous done only by who has given a factor within the last minutes."""
+    if request.match_info.http_exception is None and route_name(request) in PROOF:
+        await request.app[SERVICES].organisers.require_proof(request[SESSION])
+    return await handler(request)
+
+
+MIDDLEWARES: tuple[Middleware, ...] = (request_id, error_page, trusted_proxy, session, deny_by_default, csrf, proof)
 
 
 def content_security_policy(settings: PortalSettings, *, room: bool) -> str:

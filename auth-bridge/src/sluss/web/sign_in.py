@@ -7,9 +7,10 @@ from aiohttp import web
 
 from sluss.domain.assurance import Purpose
 from sluss.domain.errors import NotVerified, SignInRefused, SignInUnavailable, SlussError, TooManyTries
-from sluss.services.sign_in import ATTENDANCE, ORGANISER, ROOM, Errand
+from sluss.services.sign_in import ATTENDANCE, ORGANISER, PROVE, ROOM, Errand
 from sluss.web.context import ADDRESS, SERVICES, SESSION
 from sluss.web.i18n import locale_of
+from sluss.web.language import own_path
 from sluss.web.pages import N_, read_form, render
 from sluss.web.sessions import give_session, remember_browser
 
@@ -54,6 +55,13 @@ async def meeting(request: web.Request) -> web.StreamResponse:
     return await _onward(request, going, f"/meetings/{meeting_id}")
 
 
+async def prove(request: web.Request) -> web.StreamResponse:
+    """POST /prove/sign-in: whoever is signed in proves it once more, for the page that is named."""
+    onward = own_path((await read_form(request)).get("for", ""), "/account")
+    going = request.app[SERVICES].sign_ins.go_to_prove(request[SESSION], onward, locale_of(request), request[ADDRESS])
+    return await _onward(request, going, onward)
+
+
 async def _again(request: web.Request) -> bool:
     """Whether the last sign-in was refused: the provider would give the same one again without asking anybody."""
     return "again" in await read_form(request)
@@ -79,7 +87,8 @@ async def back(request: web.Request) -> web.StreamResponse:
     before, start, after = _places(done.errand)
     if done.problem is not None:
         start = start if isinstance(done.problem, NotVerified) else ""
-        return _refused(request, _in_words(done.problem), before, start, done.errand.what)
+        what = done.errand.where if done.errand.what == PROVE else done.errand.what
+        return _refused(request, _in_words(done.problem), before, start, what)
     response = web.HTTPSeeOther(after)
     if done.signed_in is not None:
         give_session(request, done.signed_in.session)
@@ -112,6 +121,7 @@ def _places(errand: Errand) -> tuple[str, str, str]:
     return {
         ORGANISER: ("/sign-in", "/sign-in/provider", "/"),
         ROOM: (f"{meeting_path}/verify", f"{meeting_path}/sign-in", f"{meeting_path}/room"),
+        PROVE: (errand.where, "/prove/sign-in", errand.where),
         ATTENDANCE: (meeting_path, f"{meeting_path}/sign-in", f"{meeting_path}/attendance"),
         Purpose.VIEW.value: (link, f"{link}/sign-in", link),
         Purpose.JOIN.value: (link, f"{link}/join/sign-in", f"{link}/room"),
