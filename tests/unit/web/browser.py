@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from urllib.parse import urlencode
@@ -78,6 +79,16 @@ class Page:
     @property
     def csrf(self) -> str:
         return dict(self.forms[-1].fields)["csrf"]
+
+    @property
+    def plain(self) -> str:
+        """The HTML without what differs between any two requests."""
+        return re.sub(r"<code>[0-9a-f]{16}</code>", "REFERENCE", self.html.replace(self.csrf, "CSRF"))
+
+    @property
+    def words(self) -> str:
+        """The text without the reference that a refusal has."""
+        return re.sub(r"\b[0-9a-f]{16}\b", "REFERENCE", self.text)
 
 
 class Browser:

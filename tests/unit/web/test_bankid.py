@@ -63,7 +63,7 @@ async def begin(bank, browser, link: str, join: str = "") -> str:
 
 def plain(page, link: str) -> str:
     """The page without what differs between any two requests."""
-    html = page.html.replace(page.csrf, "CSRF").replace(link, "LINK")
+    html = page.plain.replace(link, "LINK")
     return re.sub(r"autostarttoken=[0-9a-f-]{36}", "TOKEN", html)
 
 

@@ -16,7 +16,7 @@ from sluss.domain.policy import Encryption
 
 def plain(page, link: str) -> str:
     """The page without what differs between any two requests."""
-    return page.html.replace(page.csrf, "CSRF").replace(link, "LINK")
+    return page.plain.replace(link, "LINK")
 
 
 async def wrong(portal, link: str = "wrong") -> str:
@@ -54,6 +54,16 @@ async def test_they_go_on_looking_alike_after_a_code_was_asked_for_and_typed(por
         assert asked_again.status == 429
         seen[-1] += (plain(asked_again, path),)
     assert seen[0] == seen[1]
+
+
+async def test_a_refusal_shows_the_reference_that_the_audit_log_has(portal, link):
+    anna = portal.browser()
+    await anna.get(link)
+    await anna.submit(f"{link}/code")
+    refused = await anna.submit(f"{link}/verify", code="123456")
+    (reference,) = re.findall(r"<code>([0-9a-f]{16})</code>", refused.html)
+    *_, last = await portal.services.audit.newest(10)
+    assert (last.action, last.outcome, last.request_id) == ("verified", "refused", reference)
 
 
 async def test_opening_a_link_sends_nothing_and_uses_nothing_up(portal, link):

@@ -188,7 +188,7 @@ async def test_wrong_link_withdrawn_link_and_other_persons_account_are_refused_i
     ):
         portal.world.sql("UPDATE invitations SET state = ?", state)
         page = await see(colleague, idp, path, **person)
-        pages.append((page.status, page.text))
+        pages.append((page.status, page.words))
     assert {status for status, _ in pages} == {403}
     assert len({text for _, text in pages}) == 1
     assert not portal.world.sql("SELECT * FROM verifications")

@@ -182,7 +182,7 @@ async def test_wrong_link_withdrawn_link_and_other_persons_card_are_refused_in_t
         colleague.page.forms.append(form)
         form.fields = [("csrf", colleague.page.csrf)]
         page = await colleague.get(await show(colleague, await set_out(colleague, form.action), pem))
-        pages.append((page.status, page.text))
+        pages.append((page.status, page.words))
     assert {status for status, _ in pages} == {403}
     assert len({text for _, text in pages}) == 1
     assert NOT_THEIRS in pages[0][1]

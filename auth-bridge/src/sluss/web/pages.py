@@ -13,7 +13,7 @@ from aiohttp import web
 from multidict import MultiDict
 
 from sluss.domain.assurance import AssuranceLevel, Method, worth
-from sluss.domain.errors import SlussError, TooManyTries
+from sluss.domain.errors import InvalidInput, SlussError, TooManyTries
 from sluss.domain.gate import Role
 from sluss.web import i18n
 from sluss.web.context import ORGANISER, REQUEST_ID, SERVICES, SESSION, SETTINGS, wants_json
@@ -158,6 +158,8 @@ def render(
         "return_to": request.rel_url.raw_path,
         "problem": words.problem(problem) if problem else None,
         "problem_field": getattr(problem, "field", None),
+        "refused": problem is not None and not isinstance(problem, InvalidInput),
+        "reference": request.get(REQUEST_ID, ""),  # the same as in the audit log
     }
     body = request.app[TEMPLATES].get_template(template).render(context | values)
     return web.Response(
@@ -179,7 +181,7 @@ def error(request: web.Request, problem: SlussError, status: int) -> web.Respons
             status=status,
             headers=_retry_after(problem),
         )
-    response = render(request, "error.html", problem=problem, code=status, request_id=reference)
+    response = render(request, "error.html", problem=problem, code=status)
     response.set_status(status)
     return response
 
