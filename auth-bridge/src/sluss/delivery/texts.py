@@ -19,7 +19,7 @@ _NOT_ME = {
 }
 _SECOND_SUBJECT = {"sv": "Din andra faktor", "en": "Your second factor"}
 _SECOND = {
-    "sv": "Du har loggat in med ditt lösenord. Öppna länken i en webbläsare och ställ in en autentiserare:",
+    "sv": "Du har loggat in med ditt lösenord. Öppna länken i en webbläsare och ställ in en autentiseringsapp:",
     "en": "You have signed in with your password. Open the link in a browser and set up an authenticator:",
 }
 _SECOND_NOT_YOU = {
