@@ -89,7 +89,7 @@ CODES_ALL = Limit("codes-all", 2000, timedelta(seconds=100))
 SMS_NUMBER = Limit("sms-number", 24, 6 * _HOUR, LockKind.NUMBER)
 SMS_MEETING = Limit("sms-meeting", 800, _DAY, LockKind.MEETING)
 
-# Wrong codes. Six digits: 60 guesses on the first day and 48 on each later one, in a million.
+# Wrong codes. Six digits: 30 guesses at once and 48 a day, in a million.
 TRIES_LINK = Limit("tries-link", 30, 15 * _HOUR, LockKind.TRIES)
 TRIES_LINK_ADDRESS = Limit("tries-link-address", 10, 5 * _HOUR, LockKind.TRIES)
 TRIES_BROWSER = Limit("tries-browser", 10, 50 * _MINUTE, LockKind.TRIES)  # a verified one, in place of all others
