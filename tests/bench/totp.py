@@ -3,7 +3,7 @@
 The bridge is a process of its own with its real store (SQLite, full synchronous writes) and its log at the shipped
 level; the client is this process, over HTTP/1.1 connections that stay. A ticket takes two requests: the code, and what
 the room page's script asks for; a browser also loads that page between them, which is measured by itself. Beside it:
-what this machine signs with RSA-2048 and hashes with argon2id, and the bridge's memory with 1,000 sessions.
+what this machine signs with RSA-2048 and hashes with argon2id, and the bridge's memory with all of these sessions.
 `python -m tests.bench.totp [people] [at once]`
 """
 

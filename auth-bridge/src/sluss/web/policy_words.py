@@ -48,7 +48,10 @@ def in_words(explanation: Explanation, words: Texts) -> Iterator[str]:
     )
     yield from _ways(explanation.of(Purpose.JOIN), words)
     yield words.gettext(
-        N_("The organiser enters with password and a fresh code from the authenticator, or with a passkey.")
+        N_(
+            "The organiser enters with password and a fresh code from the authenticator, with a passkey, or by the "
+            "organisation's own sign-in, where there is one."
+        )
     )
     yield _who_gets_in(explanation.ways_in, words)
     yield ""
