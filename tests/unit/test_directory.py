@@ -9,6 +9,7 @@ from tests.unit.authenticator import Authenticator
 from tests.unit.slapd import ANNA, AUDITORS, BO, EVA, ORGANISERS, PASSWORD, RUT, dn, installation, running
 from tests.unit.world import BROWSER, build
 
+from sluss.domain.accounts import AccountRole
 from sluss.domain.assurance import Method, Purpose
 from sluss.domain.errors import (
     DirectoryUnavailable,
@@ -185,6 +186,18 @@ async def test_organiser_who_is_handed_over_keeps_the_authenticator_and_takes_th
     for email in (EVA, ANNA):
         with pytest.raises(NotFound):
             await world.services.directory.hand_over(email)
+
+
+async def test_nobody_is_handed_over_who_could_not_come_back(world, tmp_path):
+    await world.services.organisers.add("Ada", "ada@example.org", AccountRole.ADMIN)
+    world.sql("UPDATE organisers SET password = 'x' WHERE role = 'admin'")
+    with pytest.raises(NotFound):
+        await world.services.directory.hand_over("ada@example.org")
+    (tmp_path / "without").mkdir()
+    async with build(tmp_path / "without", durable=False) as other:
+        await other.organiser("olle@sluss.test")
+        with pytest.raises(NotFound, match="no directory"):
+            await other.services.directory.hand_over("olle@sluss.test")
 
 
 async def test_directory_that_is_away_lets_nobody_in_and_is_named_in_the_log(world, slapd, capsys):

@@ -12,7 +12,7 @@ import structlog
 
 from sluss.delivery import texts
 from sluss.delivery.worker import MAIL
-from sluss.domain.accounts import ENROLMENT_LIFETIME
+from sluss.domain.accounts import ENROLMENT_LIFETIME, AccountRole
 from sluss.domain.assurance import Method, Purpose
 from sluss.domain.audit import ADMIN, SYSTEM, Action
 from sluss.domain.directory import SHORTEST_QUERY, Colleague
@@ -188,12 +188,13 @@ class Directory:
 
     async def hand_over(self, email: str) -> None:
         """An organiser with a password here is of the directory from the next sign-in on. Raises `NotFound`."""
+        self._there()
         now = self._g.clock()
 
         def work(tx: Transaction) -> NotFound | None:
             record = tx.organisers.by_email(self._g.hasher.digest("organiser", email.strip().casefold()))
-            if record is None or record.password is None:
-                return NotFound(f"no organiser {email} with a password here")
+            if record is None or record.password is None or record.organiser.role is AccountRole.ADMIN:
+                return NotFound(f"no organiser or auditor {email} with a password here")  # no group makes an admin
             tx.organisers.forget_password(record.organiser.id)
             tx.sessions.remove_all(record.organiser.id)
             who = audit.organiser(record.organiser.id)
