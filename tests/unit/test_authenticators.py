@@ -12,7 +12,7 @@ from tests.unit.world import ANNA, BROWSER, MOBILE, OTHER_BROWSER, World, build
 from sluss.domain.assurance import Method, Purpose
 from sluss.domain.audit import Action
 from sluss.domain.errors import NotVerified, TooManyTries
-from sluss.domain.limits import TOTP_PERSON, TRIES_BROWSER, TRIES_LINK_ADDRESS
+from sluss.domain.limits import TOTP_PERSON, TOTP_PERSON_BROWSER, TRIES_BROWSER, TRIES_LINK_ADDRESS
 from sluss.factors import totp
 from sluss.services.common import new_id, new_link
 from sluss.services.participation import ADDING
@@ -293,6 +293,18 @@ async def test_verified_browser_is_not_locked_by_others_guesses_and_has_a_limit_
             await proved(invited, "000000", browser=BROWSER)
     with pytest.raises(TooManyTries):
         await proved(invited, anna.code(), browser=BROWSER)
+
+
+async def test_who_has_the_phone_guesses_no_more_often_in_many_verified_browsers(invited, anna):
+    """They verify by SMS with the link, as often as they like, and the authenticator was added after BankID, say."""
+    for n in range(TOTP_PERSON_BROWSER.many // TRIES_BROWSER.many):
+        await invited.verified(invited.link(), Purpose.VIEW, f"b{n}")
+        for _ in range(TRIES_BROWSER.many):
+            with pytest.raises(NotVerified):
+                await proved(invited, "000000", browser=f"b{n}")
+    await invited.verified(invited.link(), Purpose.VIEW, "one more")
+    with pytest.raises(TooManyTries):
+        await proved(invited, "000000", browser="one more")
 
 
 async def test_organiser_undoes_the_limits_of_who_has_called(invited, anna):

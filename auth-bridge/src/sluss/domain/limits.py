@@ -103,8 +103,10 @@ BANKID_LINK_ADDRESS = Limit("bankid-link-address", 12, 2 * _HOUR, LockKind.BANKI
 BANKID_BROWSER = Limit("bankid-browser", 12, _HOUR, LockKind.BANKID)  # a verified one, in place of the two above
 BANKID_ADDRESS = Limit("bankid-address", 300, 300 * timedelta(seconds=1))
 BANKID_ALL = Limit("bankid-all", 600, 120 * timedelta(seconds=1))
-# Wrong codes from a person's authenticator, with all links they have. Three codes are right at a moment.
+# Wrong codes from a person's authenticator, with all links they have. Three codes are right at a moment. As many from
+# all verified browsers: whoever has the phone verifies any number of them, and the authenticator may be worth more.
 TOTP_PERSON = Limit("totp-person", 30, 15 * _HOUR, LockKind.TRIES)
+TOTP_PERSON_BROWSER = Limit("totp-person-browser", 30, 15 * _HOUR, LockKind.TRIES)
 # Asking to use a passkey, or for what it is to sign. It cannot be guessed; each asking is a row for five minutes.
 PASSKEY_ADDRESS = Limit("passkey-address", 1000, timedelta(seconds=100))
 

@@ -9,7 +9,7 @@ from sluss.domain.assurance import Method, Purpose
 from sluss.domain.audit import Action
 from sluss.domain.authenticators import Authenticator
 from sluss.domain.errors import NotVerified, SlussError
-from sluss.domain.limits import TOTP_PERSON
+from sluss.domain.limits import TOTP_PERSON, TOTP_PERSON_BROWSER
 from sluss.domain.meetings import Invitation
 from sluss.factors import totp
 from sluss.services import audit, limits
@@ -48,8 +48,7 @@ class Authenticators:
             owner, unlocked_by = asked.link_hash, asked.link_hash
             if invitation is not None:
                 owner, unlocked_by = self._person(invitation), self._g.phone_hash(invitation.mobile)
-            if not known:
-                uses.append(limits.Use(TOTP_PERSON, owner, unlocked_by))
+            uses.append(limits.Use(TOTP_PERSON_BROWSER if known else TOTP_PERSON, owner, unlocked_by))
             if refusal := limits.refusal(tx, uses, asked.at):
                 return refusal
             own = tx.authenticators.of(owner)
