@@ -136,6 +136,9 @@ class Passkeys:
             if record is None:
                 refusal = passkey if isinstance(passkey, SlussError) else NotVerified("passkey: of no organiser")
                 return self._organisers.not_signed_in(tx, now, refusal, None, address, factor="passkey")
+            if record.password is None and record.entry is None:
+                refusal = NotVerified("passkey: handed over to the directory, which did not vouch for them yet")
+                return self._organisers.not_signed_in(tx, now, refusal, record, address, factor="passkey")
             if record.entry is None:
                 self._organisers.begin_session(tx, record, key[1], new, now, Method.PASSKEY, address)
             return record
