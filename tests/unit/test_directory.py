@@ -297,7 +297,13 @@ async def test_directory_that_is_away_signs_nobody_out_for_an_hour_and_then_ever
 
 async def with_passkey(world):
     """Eva, signed in, and her passkey."""
-    _, done = await signed_in(world)
+    return await with_passkey_of(world, await enrolled(world), PASSWORD)
+
+
+async def with_passkey_of(world, totp, value):
+    """The same with this authenticator and password."""
+    await password(world, value=value)
+    done = await world.services.organisers.second_factor(SESSION, totp.at(world.clock()), HOME)
     device = Authenticator()
     options = await world.services.passkeys.begin_adding_own(done.session)
     await world.services.passkeys.add_own(done.session, device.create(options))
@@ -325,6 +331,49 @@ async def test_passkey_signs_in_whom_the_directory_still_has(world, slapd, capsy
         await by_passkey(world, device)
     assert sessions(world) == 0
     assert '"outcome":"refused"' in audited(world, "signed-in")[-1]
+
+
+async def test_passkey_of_who_was_handed_over_waits_for_the_directorys_password(world, slapd):
+    await world.organiser(EVA)
+    device = await with_passkey_of(world, world.totp, "lagom svår mening 47")
+    await world.services.directory.hand_over(EVA)
+    slapd.join(ORGANISERS, "anna")
+    slapd.leave(ORGANISERS, "eva")
+    with pytest.raises(NotVerified, match="did not vouch"):
+        await by_passkey(world, device)
+    slapd.join(ORGANISERS, "eva")
+    await password(world)
+    world.clock.forward(seconds=31)
+    await world.services.organisers.second_factor(SESSION, world.totp.at(world.clock()), HOME)
+    assert await by_passkey(world, device)
+
+
+@pytest.mark.parametrize("act", ["reset_by_host", "remove_by_host"])
+async def test_who_is_reset_or_removed_while_the_directory_is_asked_is_not_signed_in(world, act, monkeypatch):
+    device = await with_passkey(world)
+    confirm = world.services.directory.confirm
+
+    async def meanwhile(record):
+        await confirm(record)
+        await getattr(world.services.accounts, act)(EVA)
+
+    monkeypatch.setattr(world.services.directory, "confirm", meanwhile)
+    with pytest.raises(NotVerified):
+        await by_passkey(world, device)
+    assert sessions(world) == 0
+
+
+async def test_directorys_answer_puts_nothing_back_into_an_account_that_was_removed(world, monkeypatch):
+    await signed_in(world)
+    by_id = world.services.directory._ldap.by_id
+
+    async def meanwhile(entry):
+        await world.services.accounts.remove_by_host(EVA)
+        return await by_id(entry)
+
+    monkeypatch.setattr(world.services.directory._ldap, "by_id", meanwhile)
+    await world.services.directory.recheck()
+    assert world.sql("SELECT entry, entry_seen_at FROM organisers") == [{"entry": None, "entry_seen_at": None}]
 
 
 # Participants

@@ -257,7 +257,15 @@ class Organisers(Sessions):
                 lambda tx: self.not_signed_in(tx, now, refusal, record, address, factor=method, reason=str(refusal))
             )
         now = self._g.clock()
-        await self._g.store.run(lambda tx: self.begin_session(tx, record, old, new, now, method, address))
+
+        def work(tx: Transaction) -> NotVerified | None:
+            # While the directory was asked, what they came with may have been voided.
+            if tx.organisers.by_id(record.organiser.id).enrolled_at != record.enrolled_at:
+                return NotVerified("reset or removed meanwhile")
+            self.begin_session(tx, record, old, new, now, method, address)
+            return None
+
+        await self._g.store.run(work)
 
     def signed_in_as(self, record: OrganiserRecord, session: str) -> SignedIn:
         """What the browser is given, after `begin_session` was committed."""

@@ -82,9 +82,8 @@ class OrganiserRepository:
     def saw_entry(self, organiser_id: str, entry: str, now: datetime) -> None:
         """They are of the directory, which says now that they may be what they are."""
         sealed = self._sealer.seal(entry, "organisers.entry", organiser_id)
-        self._c.execute(
-            update(organisers).where(organisers.c.id == organiser_id).values(entry=sealed, entry_seen_at=seconds(now))
-        )
+        there = organisers.c.id == organiser_id, organisers.c.removed_at.is_(None)
+        self._c.execute(update(organisers).where(*there).values(entry=sealed, entry_seen_at=seconds(now)))
 
     def of_directory_signed_in(self) -> list[OrganiserRecord]:
         """Those of the directory who have a session."""
