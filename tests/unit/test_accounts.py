@@ -183,6 +183,27 @@ async def test_who_has_not_enrolled_is_sent_another_link_and_who_has_is_not(worl
         await world.services.accounts.send_link(admin, eva.id)
 
 
+async def test_link_to_enrol_goes_to_no_address_that_only_looks_alike(world, admin):
+    """`ß` and `ss` are two mailboxes, although they are alike where accounts are told apart."""
+    await world.services.accounts.invite(admin, "Eva Groß", "groß@example.org", "organiser")
+    with pytest.raises(InvalidInput):
+        await world.services.accounts.invite(admin, "Eva Groß", "gross@example.org", "organiser")
+    assert await mails(world, "gross@example.org") == []
+
+
+async def test_one_admin_gives_no_second_way_in_to_who_comes_by_an_account_elsewhere(world, admin):
+    """That takes a reset, and so two admins where there are secret meetings."""
+    eva = await world.organiser(EVA)
+    world.sql("UPDATE organisers SET enrolled_at = NULL, password = NULL, account_hash = 'x' WHERE id = ?", eva.id)
+    await secret_meeting(world, eva)
+    with pytest.raises(NotFound):
+        await world.services.accounts.send_link(admin, eva.id)
+    with pytest.raises(InvalidInput):
+        await world.services.accounts.invite(admin, "Eva Ek", EVA, "organiser")
+    assert not await world.services.accounts.reset(admin, eva.id)
+    assert not any("/enrol/" in text for text in await mails(world, EVA))
+
+
 # Resetting
 
 

@@ -108,6 +108,8 @@ class AccountStatus:
     email: str
     role: AccountRole
     enrolled_at: datetime | None
+    enrols: bool
+    """Whether a link to enrol by may go out."""
     signed_in_at: datetime | None
     locked: bool
     """Whether too many wrong passwords or codes hold up signing in."""

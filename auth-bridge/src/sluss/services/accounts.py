@@ -79,7 +79,10 @@ class Accounts:
         await self._done(work)
 
     async def send_link(self, session: str, account_id: str) -> None:
-        """Mail another link to who has not enrolled yet. Raises `NotFound` for everybody else."""
+        """Mail another link to who has not enrolled yet. Raises `NotFound` for everybody else.
+
+        Also for who comes by an account elsewhere: a way in besides that takes a reset.
+        """
         token, now = new_link(), self._g.clock()
 
         def work(tx: Transaction) -> SlussError | None:
@@ -87,8 +90,8 @@ class Accounts:
             if isinstance(found, SlussError):
                 return found
             admin, record = found
-            if record.enrolled_at is not None:
-                return NotFound("enrolled already")
+            if not record.enrols:
+                return NotFound("enrolled already, or has an account elsewhere")
             self._organisers.register(tx, record.organiser, token, now, audit.organiser(admin.organiser.id))
             notices.invite(self._g, tx, record.organiser.email, token, now)
             return None
@@ -322,6 +325,7 @@ class Accounts:
             who.email,
             who.role,
             record.enrolled_at,
+            record.enrols,
             record.signed_in_at,
             limits.holds_up(tx, self._organisers.email_hash(who.email), now),
             asked if asked is not None and is_fresh(asked.at, now, SECOND_ADMIN) else None,

@@ -97,7 +97,8 @@ class Organisers(Sessions):
             tx.organisers.add(organiser, email_hash, totp.new_secret(), now)
         except AlreadyThereError:
             known = tx.organisers.by_email(email_hash)
-            if known is None or known.enrolled_at is not None or known.organiser.role is not organiser.role:
+            fit = known is not None and known.enrols and known.organiser.role is organiser.role
+            if known is None or not fit or not same_address(known.organiser.email, organiser.email):
                 raise InvalidInput("email", "There is an account with this address already.") from None
             who = known.organiser.id
         tx.organisers.add_enrolment(self._g.link_hash(token), who, now + ENROLMENT_LIFETIME)

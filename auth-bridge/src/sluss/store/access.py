@@ -39,6 +39,11 @@ class OrganiserRecord:
     signed_in_at: datetime | None = None
     """Last."""
 
+    @property
+    def enrols(self) -> bool:
+        """Whether a link to enrol by may go out: not to who has enrolled, nor to who comes by an account elsewhere."""
+        return self.enrolled_at is None and self.account_hash is None
+
 
 class OrganiserRepository:
     """Rows of `organisers`, `enrolments` and `recovery_codes`."""
