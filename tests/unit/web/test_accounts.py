@@ -93,6 +93,20 @@ async def test_two_admins_reset_who_has_a_secret_meeting_and_each_sees_what_is_m
     assert (await organiser.get("/")).path == "/sign-in"
 
 
+async def test_second_admin_sees_by_the_address_who_would_have_the_meetings(portal, admin):
+    """The first one can invite somebody who bears another organiser's name."""
+    organiser, second = portal.browser(), portal.browser()
+    await portal.sign_in(organiser)
+    portal.world.change_class(two_admins=True)
+    await portal.meeting(organiser, ANNA)
+    namesake = await portal.world.organiser("olle@elsewhere.test", "Olle Ohlsson")
+    await portal.sign_in(second, SECOND, AccountRole.ADMIN)
+    at = await account_of(portal, OLLE)
+    await admin.get(at)
+    await admin.submit(f"{at}/remove", successor=namesake.id)
+    assert "hand its meetings over to Olle Ohlsson (olle@elsewhere.test)." in (await second.get(at)).text
+
+
 async def test_who_leaves_hands_the_meetings_to_whom_the_admin_chooses(portal, admin):
     leaver, other = portal.browser(), portal.browser()
     await portal.sign_in(leaver)
