@@ -251,27 +251,42 @@ def test_published_codes_match():
 # Guessing
 
 
-async def guessed(world: World) -> int:
-    """Wrong codes from many addresses, with many links of one person, until it has to wait: how many."""
-    for n in range(1000):
-        if n % 8 == 0:
-            await world.meeting(world.eva, ANNA)
-        try:
+async def guess(world: World, times: int, *links: str) -> None:
+    """Wrong codes from many addresses, with many links of one person."""
+    for n in range(times):
+        with pytest.raises(NotVerified):
             await world.services.authenticators.verify(
-                world.link(), f"b{n}", Purpose.VIEW, "000000", f"192.0.{n % 256}.1"
+                links[n % len(links)], f"b{n}", Purpose.VIEW, "000000", f"192.0.{n}.1"
             )
-        except NotVerified:
-            continue
-        except TooManyTries:
-            return n
-    return 1000
 
 
 async def test_guesses_at_one_person_are_limited_over_all_links_they_have(invited, anna):
-    assert await guessed(invited) == TOTP_PERSON.many
+    links = [invited.link()]
+    for _ in range(2):
+        await invited.meeting(invited.eva, ANNA)
+        links.append(invited.link())
+    await guess(invited, TOTP_PERSON.many - 1, *links[:2])
+    await used(invited, anna, link=links[2])
+    await guess(invited, 1, *links[:2])
+    with pytest.raises(NotVerified, match="too many"):
+        await proved(invited, anna.code(), link=links[2], browser="a third")
+    invited.clock.now += TOTP_PERSON.interval
+    await proved(invited, anna.code(), link=links[2], browser="a third")
+
+
+async def test_guesses_with_one_link_do_not_tell_which_others_are_the_persons_and_live(invited, anna):
+    guessed = invited.link()
+    withdrawn = await invited.meeting(invited.eva, ANNA)
+    links = [invited.link()]
     await invited.meeting(invited.eva, ANNA)
-    with pytest.raises(TooManyTries):
-        await proved(invited, anna.code())
+    links += [invited.link(), new_link()]
+    view = await invited.services.meetings.view(invited.eva, withdrawn.id)
+    await invited.services.meetings.withdraw(invited.eva, view.participants[0].invitation.id)
+    await guess(invited, TOTP_PERSON.many, guessed)
+    for link in links:
+        for _ in range(2):
+            with pytest.raises(NotVerified):
+                await proved(invited, "000000", link=link)
 
 
 async def test_guesses_from_one_address_are_limited_and_alike_for_a_link_that_is_none(invited, anna):

@@ -48,15 +48,19 @@ class Authenticators:
             owner, unlocked_by = asked.link_hash, asked.link_hash
             if invitation is not None:
                 owner, unlocked_by = self._person(invitation), self._g.phone_hash(invitation.mobile)
-            uses.append(limits.Use(TOTP_PERSON_BROWSER if known else TOTP_PERSON, owner, unlocked_by))
-            if refusal := limits.refusal(tx, uses, asked.at):
+            person = [limits.Use(TOTP_PERSON_BROWSER if known else TOTP_PERSON, owner, unlocked_by)]
+            if refusal := limits.refusal(tx, [*uses, *person] if known else uses, asked.at):
                 return refusal
+            # Used up by another link: that is not said, for a link that is none has no person.
+            used_up = limits.refusal(tx, person, asked.at)
             own = tx.authenticators.of(owner)
             found = totp.match(own.secret if own else _NOBODYS, code, asked.at, own.drift if own else 0)
+            if used_up:
+                found = None
             right = own and found and tx.authenticators.use_step(own.id, found.step, found.drift, asked.at)
             if own is None or invitation is None or not right:
-                limits.take(tx, uses, asked.at)
-                return NotVerified("wrong or used authenticator code")
+                limits.take(tx, uses if used_up else [*uses, *person], asked.at)
+                return NotVerified(f"wrong or used authenticator code{', or too many' if used_up else ''}")
             if not fits(tx, own, invitation):
                 return NotVerified("authenticator: of another person", other_person=True)
             return own.id
