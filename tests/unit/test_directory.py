@@ -251,6 +251,8 @@ async def test_password_is_in_no_log(world, capsys):
 async def tick(world, **time):
     world.clock.forward(**time)
     await world.housekeeping.tick()
+    if (asking := world.housekeeping._asking) is not None:
+        await asking
 
 
 async def test_who_left_the_group_is_signed_out_within_ten_minutes(world, slapd):
@@ -271,6 +273,19 @@ async def test_who_is_gone_from_the_directory_is_signed_out(world, slapd):
     await tick(world, seconds=EVERY.seconds)
     with pytest.raises(SignInRequired):
         await world.services.organisers.current(done.session)
+
+
+async def test_directory_that_takes_long_holds_up_nothing_else_that_is_to_be_done(world, monkeypatch):
+    """Meetings whose time is over end, and who could not be put out is, meanwhile."""
+    await signed_in(world)
+
+    async def never(_):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(world.services.directory._ldap, "by_id", never)
+    world.clock.forward(seconds=EVERY.seconds)
+    await asyncio.wait_for(world.housekeeping.tick(), 5)
+    await world.housekeeping.stop()
 
 
 async def test_who_is_renamed_in_the_directory_stays(world, slapd):

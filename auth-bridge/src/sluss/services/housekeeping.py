@@ -45,6 +45,7 @@ class Housekeeping:
         self._hourly_at: tuple[datetime, timedelta] | None = None  # by the clock, and counted
         self._noted = False
         self._task: asyncio.Task[None] | None = None
+        self._asking: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin, in the running loop."""
@@ -52,10 +53,11 @@ class Housekeeping:
 
     async def stop(self) -> None:
         """End, and note where the audit log ends."""
-        if self._task:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        for task in (self._task, self._asking):
+            if task:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
         await self.note_head()
 
     async def tick(self) -> None:
@@ -81,9 +83,10 @@ class Housekeeping:
         await self._g.store.run(forget)
         with contextlib.suppress(GateUnavailable):  # tried again at the next tick
             await self._admission.close_overdue()
-        if counted - self._asked_at >= EVERY:
+        if counted - self._asked_at >= EVERY and (self._asking is None or self._asking.done()):
             self._asked_at = counted
-            await self._directory.recheck()
+            # Beside everything else: it may take long, and meetings have to end meanwhile.
+            self._asking = asyncio.create_task(self._ask(), name="directory")
 
     async def note_head(self) -> None:
         """Write the audit log's newest hash, if any, to the journal: what is cut off after this shows there."""
@@ -100,6 +103,12 @@ class Housekeeping:
 
         await self._g.store.run(forget)
         await purge(self._g, now)
+
+    async def _ask(self) -> None:
+        try:
+            await self._directory.recheck()
+        except Exception:
+            _log.exception("recheck_failed")
 
     async def _run(self) -> None:
         while True:
