@@ -573,6 +573,17 @@ async def test_others_guesses_do_not_hold_up_a_browser_that_has_proved_it_before
     await verify(invited, link, Purpose.JOIN)
 
 
+async def test_others_guesses_do_not_hold_up_an_organisers_own_browser_whatever_name_is_typed_there(world, slapd):
+    slapd.join(ORGANISERS, "anna")
+    _, done = await signed_in(world, ANNA)
+    for _ in range(2):
+        with pytest.raises(NotVerified):
+            await password(world, ANNA, "wrong")
+    with pytest.raises(NotVerified):
+        await password(world, "anna.lindberg@example.org")
+    await password(world, "anna.lindberg@example.org", browser=done.browser)
+
+
 @pytest.mark.parametrize("live", [True, False])
 async def test_tries_with_a_link_are_limited_whether_it_is_live_or_not(invited, live):
     link = invited.link(ANNA) if live else "no such link"

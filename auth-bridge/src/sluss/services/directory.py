@@ -5,6 +5,7 @@ minutes. Without an answer nobody is let in by it. Wrong passwords are counted h
 """
 
 import asyncio
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -69,17 +70,24 @@ class Directory:
         """Whether this installation has a directory."""
         return self._ldap is not None
 
-    async def account(self, address: str, password: str, *, known: bool) -> Account | DirectoryUnavailable | None:
+    async def account(
+        self, address: str, password: str, *, known: Callable[[str], bool]
+    ) -> Account | DirectoryUnavailable | None:
         """Who has this address (or name to sign in with) and password, with what their groups make them.
 
-        `known`: the browser has signed in as them before. Without an `address` it takes as long as for somebody, and
-        the password goes nowhere. That there is no answer is returned, for it must not make guessing free.
+        `known`: whether the browser has signed in before as who has an address, whatever name is typed. Without an
+        `address` it takes as long as for somebody, and the password goes nowhere. That there is no answer is returned,
+        for it must not make guessing free.
         """
+
+        def theirs(person: Colleague) -> bool:
+            return any(known(one) for one in person.emails)
+
         try:
             if not address:
-                await self._person(self._nobody(), new_id(), known=known, organiser=True)
+                await self._person(self._nobody(), new_id(), known=theirs, organiser=True)
                 return None
-            person = await self._person(address, password, known=known, organiser=True)
+            person = await self._person(address, password, known=theirs, organiser=True)
         except DirectoryUnavailable as away:
             return away
         if person is None:
@@ -106,7 +114,7 @@ class Directory:
             return refusal, invitation.email if accepted else "", known
 
         refusal, email, known = await self._g.store.run(begin)
-        person = None if refusal else await self._person(email or self._nobody(), password, known=known)
+        person = None if refusal else await self._person(email or self._nobody(), password, known=lambda _: known)
 
         def prove(_: Transaction, invitation: Invitation | None) -> str | SlussError:
             if refusal is not None:
@@ -218,7 +226,9 @@ class Directory:
         who = audit.organiser(record.organiser.id)
         self._g.audit.record(tx, now, Action.SIGNED_OUT, actor=SYSTEM, subject=who, where="directory")
 
-    async def _person(self, address: str, password: str, *, known: bool, organiser: bool = False) -> Colleague | None:
+    async def _person(
+        self, address: str, password: str, *, known: Callable[[Colleague], bool], organiser: bool = False
+    ) -> Colleague | None:
         """Who has this address and password. None alike for a wrong one, for nobody, and for too many wrong ones."""
         ldap, began = self._there(), asyncio.get_running_loop().time()
         try:
@@ -226,7 +236,7 @@ class Directory:
             person = await ldap.by_address(asked, organiser=organiser)
             key = self._g.hasher.digest("entry tries", person.id if person else new_id())
             # Taken before it is asked, so that many at once are not more than one after the other.
-            use = limits.Use(LDAP_ACCOUNT_BROWSER if known else LDAP_ACCOUNT, key, key)
+            use = limits.Use(LDAP_ACCOUNT_BROWSER if person and known(person) else LDAP_ACCOUNT, key, key)
             taken = await self._g.store.run(lambda tx: limits.spend(tx, [use], self._g.clock()) is None)
             dn = person.dn if person and taken else ldap.nobody()
             right = await ldap.knows(dn, password)

@@ -201,7 +201,11 @@ class Organisers(Sessions):
         account: Account | DirectoryUnavailable | None = None
         if self._directory.there and not right:
             local = record is not None and record.password is not None
-            account = await self._directory.account("" if local else email, password, known=known is not None)
+            account = await self._directory.account(
+                "" if local else email,
+                password,
+                known=lambda one: self._known_browser(self.email_hash(one), browser) is not None,
+            )
 
         def work(tx: Transaction) -> SlussError | None:
             # Again: others may have failed while this password was being hashed.
