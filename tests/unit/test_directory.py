@@ -573,6 +573,17 @@ async def test_others_guesses_do_not_hold_up_a_browser_that_has_proved_it_before
     await verify(invited, link, Purpose.JOIN)
 
 
+async def test_browser_that_was_verified_in_another_way_has_no_more_guesses_at_the_password(invited):
+    """Whoever has the phone would lock the account in the directory, together with a stranger."""
+    link = invited.link(ANNA)
+    await invited.verified(link, Purpose.VIEW)
+    for n in range(2):
+        with pytest.raises(NotVerified):
+            await verify(invited, link, value="wrong", browser=f"b{n}")
+    with pytest.raises(NotVerified):
+        await verify(invited, link)
+
+
 async def test_others_guesses_do_not_hold_up_an_organisers_own_browser_whatever_name_is_typed_there(world, slapd):
     slapd.join(ORGANISERS, "anna")
     _, done = await signed_in(world, ANNA)

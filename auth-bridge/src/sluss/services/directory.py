@@ -109,12 +109,15 @@ class Directory:
             refusal = limits.spend(tx, self._uses(asked.link_hash, asked.session_hash, address, known=known), asked.at)
             invitation, meeting = live(tx, asked.link_hash)
             if invitation is None or meeting is None:
-                return refusal, "", known
+                return refusal, "", False
             accepted = self._g.policy.of(meeting.sensitivity).requirement(purpose).accepts(Method.LDAP)
-            return refusal, invitation.email if accepted else "", known
+            # A browser has tries of its own at a password that it has proved before, and not by the phone, say.
+            seen = [tx.verifications.latest(invitation.id, asked.session_hash, one, asked.at) for one in Purpose]
+            proved = any(one is not None and one.method is Method.LDAP for one in seen)
+            return refusal, invitation.email if accepted else "", proved
 
-        refusal, email, known = await self._g.store.run(begin)
-        person = None if refusal else await self._person(email or self._nobody(), password, known=lambda _: known)
+        refusal, email, proved = await self._g.store.run(begin)
+        person = None if refusal else await self._person(email or self._nobody(), password, known=lambda _: proved)
 
         def prove(_: Transaction, invitation: Invitation | None) -> str | SlussError:
             if refusal is not None:
