@@ -18,6 +18,9 @@ __all__ = ["jitsi", "sources"]  # fixtures
 NAMES = ("portal.sluss.test", "meet.sluss.test", "outbox.sluss.test")
 
 
+REFERENCE = r"<code>[0-9a-f]{16,32}</code>"
+"""What differs between any two pages that refuse something."""
+
 TICKET = r"eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}"
 """What a ticket looks like: a link or a number of a session can have `eyJ` in it too."""
 

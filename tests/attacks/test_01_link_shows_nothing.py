@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 import pytest
 from tests.attacks.people import FORM, Answer, Browser, Meeting, Person, Site, path
+from tests.conftest import REFERENCE
 
 TITLE, AGENDA = "Uppköp av Bolaget", "Priset är hemligt"
 PAGES = [
@@ -48,7 +49,6 @@ POSTS = {
 PASSKEY = re.compile(r"<form [^>]*data-passkey.*?</form>\s*", re.DOTALL)
 TOTP = re.compile(r'<p><a class="button wide" href="[^"]*/totp">.*?</a></p>\s*')
 STEPS = re.compile(r'<(ol class="steps"|p class="ways")>.*?</(ol|p)>\s*', re.DOTALL)
-REFERENCE = re.compile(r"<code>[0-9a-f]{16}</code>")
 CHALLENGE = re.compile(r'"challenge": "[^"]+"')
 VARY = {"Date", "X-Request-Id", "Set-Cookie", "Content-Length"}
 
@@ -79,7 +79,7 @@ def plain(answer: Answer, link: str, browser: Browser) -> tuple[int, list[tuple[
     """
     text = answer.text.replace(link, "LINK").replace(path(unquote(link)), "LINK").replace(browser.csrf, "CSRF")
     headers = [(name, value.replace(link, "LINK")) for name, value in answer.headers.items() if name not in VARY]
-    for differs in (PASSKEY, TOTP, STEPS, CHALLENGE, REFERENCE):
+    for differs in (PASSKEY, TOTP, STEPS, CHALLENGE, re.compile(REFERENCE)):
         text = differs.sub("", text)
     return answer.status, headers, re.sub(r"\b[0-9a-f]{16,32}\b", "ID", text)
 

@@ -189,8 +189,9 @@ def shows(cards: Cards, page: Page, link: str, card: Card | None, version: ssl.T
 def reason(host) -> str:
     """Why the last verification was refused, as the audit log has it."""
     lines = host.run("sluss audit export").stdout.splitlines()
-    entries = [json.loads(line)["entry"] for line in lines]
-    return [e["details"]["reason"] for e in entries if e["action"] == "verified" and e["outcome"] == "refused"][-1]
+    entries = [e for e in (json.loads(line)["entry"] for line in lines) if e["action"] == "verified"]
+    by_card = [e["details"] for e in entries if e["outcome"] == "refused" and e["details"]["method"] == "smartcard"]
+    return by_card[-1]["reason"]
 
 
 def refused(page: Page) -> None:

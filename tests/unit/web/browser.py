@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 from urllib.parse import urlencode
 
 from aiohttp.test_utils import TestClient
+from tests.conftest import REFERENCE
 
 PORTAL = "https://portal.sluss.test"
 
@@ -83,7 +84,7 @@ class Page:
     @property
     def plain(self) -> str:
         """The HTML without what differs between any two requests."""
-        return re.sub(r"<code>[0-9a-f]{16}</code>", "REFERENCE", self.html.replace(self.csrf, "CSRF"))
+        return re.sub(REFERENCE, "REFERENCE", self.html.replace(self.csrf, "CSRF"))
 
     @property
     def words(self) -> str:
