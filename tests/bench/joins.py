@@ -40,18 +40,20 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Case:
-    """How many come, to how many rooms, and how: `rate` a second, or 16 at once."""
+    """How many come, to how many rooms, and how: `rate` a second, or so many `at_once`."""
 
     what: str
     people: int
     rooms: int
-    rate: int
+    rate: int = 0
+    at_once: int = 16
 
 
 CASES = (
-    Case("40 joins/s, 20 rooms", 400, 20, 40),
-    Case("flat out, 40 rooms", 400, 40, 0),
-    Case("flat out, one room", 200, 1, 0),
+    Case("40 joins/s, 20 rooms", 400, 20, rate=40),
+    Case("40 rooms, 16 at once", 400, 40),
+    Case("40 rooms, 64 at once", 400, 40, at_once=64),
+    Case("one room, 16 at once", 200, 1),
 )
 
 
@@ -156,7 +158,7 @@ async def at_rest(pids: list[int]) -> None:
 
 async def run(case: Case, prosody: Prosody, people: list[tuple[str, str]], pids: dict[str, int]) -> Run:
     """Send one crowd, and let it go again."""
-    order = {"port": prosody.http_port, "domain": MEET, "rate": case.rate, "at_once": 16, "people": people}
+    order = {"port": prosody.http_port, "domain": MEET, "rate": case.rate, "at_once": case.at_once, "people": people}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
