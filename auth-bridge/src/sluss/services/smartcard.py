@@ -155,21 +155,22 @@ class SmartCards:
         await self._verifications.verify(asked, prove)
 
     def _refusal(self, tx: Transaction, errand: str | None, reason: str, address: str, now: datetime) -> CardTooLate:
-        """Put it on record, of the invitation if there is any."""
-        origin, set_out = self._g.origin(address), Errand.read(errand) if errand else None
-        whose = tx.invitations.id_of(self._g.link_hash(set_out.link)) if set_out else None
-        self._g.audit.record(
-            tx,
-            now,
-            Action.VERIFIED,
-            Outcome.REFUSED,
-            actor=NOBODY,
-            subject=audit.invitation(whose),
-            purpose=set_out.purpose if set_out else "",
-            method=Method.SMARTCARD,
-            origin=origin,
-            reason=reason,
-        )
+        """Put it on record, if anybody set out: what was made up, or used before, anybody can send without end."""
+        origin = self._g.origin(address)
+        if errand is not None:
+            set_out = Errand.read(errand)
+            self._g.audit.record(
+                tx,
+                now,
+                Action.VERIFIED,
+                Outcome.REFUSED,
+                actor=NOBODY,
+                subject=audit.invitation(tx.invitations.id_of(self._g.link_hash(set_out.link))),
+                purpose=set_out.purpose,
+                method=Method.SMARTCARD,
+                origin=origin,
+                reason=reason,
+            )
         _log.info("card_refused", reason=reason, origin=origin)
         return CardTooLate(reason)
 
