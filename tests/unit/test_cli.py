@@ -95,13 +95,15 @@ def test_directory_whose_authority_cannot_be_read_is_one_line_and_exit_78(sluss,
     assert "ldap.authority: /etc/sluss/ldap-authority.pem: cannot be used" in one_line(sluss("check"))
 
 
-def test_organiser_is_handed_over_to_the_directory(sluss):
+def test_organiser_is_handed_over_to_the_directory(sluss, tmp_path):
     sluss("database", "upgrade")
+    assert "no directory is set up" in sluss("organiser", "hand-over", "eva@example.org").output
+    written(tmp_path, valid(tmp_path) | {"ldap": LDAP | {"authority": str(Authority(tmp_path).file)}})
     link = sluss("organiser", "add", "--name", "Eva Ek", "--email", "eva@example.org").output
     assert "/enrol/" in link
     refused = sluss("organiser", "hand-over", "eva@example.org")  # not enrolled: there is no password to take away
     assert refused.exit_code
-    assert "no organiser eva@example.org with a password here" in refused.output
+    assert "no organiser or auditor eva@example.org with a password here" in refused.output
 
 
 def test_policy_check_knows_what_is_set_up(sluss, tmp_path):
