@@ -97,7 +97,7 @@ def test_directory_whose_authority_cannot_be_read_is_one_line_and_exit_78(sluss,
 
 def test_organiser_is_handed_over_to_the_directory(sluss, tmp_path):
     sluss("database", "upgrade")
-    assert "no directory is set up" in sluss("organiser", "hand-over", "eva@example.org").output
+    assert "ldap: no directory is set up" in one_line(sluss("organiser", "hand-over", "eva@example.org"))
     written(tmp_path, valid(tmp_path) | {"ldap": LDAP | {"authority": str(Authority(tmp_path).file)}})
     link = sluss("organiser", "add", "--name", "Eva Ek", "--email", "eva@example.org").output
     assert "/enrol/" in link

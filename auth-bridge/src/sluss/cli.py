@@ -186,6 +186,8 @@ def organiser_unlock(path: Path, email: str) -> None:
 @click.pass_obj
 def organiser_hand_over(path: Path, email: str) -> None:
     """Take away the organiser EMAIL's password here: from now on it is the one in the directory."""
+    if load_settings(path).ldap is None:
+        raise ConfigError(f"{path}: ldap: no directory is set up")
     _with_services(path, lambda services: services.directory.hand_over(email))
     click.echo(f"handed over {email}")
 

@@ -199,7 +199,6 @@ class Directory:
 
     async def hand_over(self, email: str) -> None:
         """An organiser with a password here is of the directory from the next sign-in on. Raises `NotFound`."""
-        self._there()
         now = self._g.clock()
 
         def work(tx: Transaction) -> NotFound | None:
