@@ -1,6 +1,5 @@
 """Attendance: who entered and left is counted once, and repaired by a roll call when the bridge was away."""
 
-import asyncio
 import json
 from dataclasses import replace
 
@@ -10,7 +9,6 @@ from tests.unit.world import ANNA, BROWSER, MEET
 from sluss.domain.assurance import Purpose
 from sluss.domain.errors import NotVerified
 from sluss.domain.gate import Change, GateEvent, Occupant
-from sluss.services.admission import TOGETHER
 from sluss.services.common import new_link
 from sluss.store.sealing import SealBrokenError
 
@@ -92,21 +90,6 @@ async def test_events_told_together_are_taken_in_order_and_together(inside):
     for _ in range(2):
         await world.services.admission.told(together[:2])
         assert (await here(world), world.door.expelled) == ([], [(room, "p-stranger")])
-
-
-async def test_many_events_hold_up_nobody_at_the_door_and_what_failed_in_the_middle_is_told_again(inside):
-    world, room, username = inside
-    many = [(Change.ENTERED, world.event(room, f"p-{n}", f"xmpp-{n}")) for n in range(10, 13 + TOGETHER)]
-    broken = (Change.LEFT, replace(world.event(room, username), reason=object()))
-    with pytest.raises(TypeError):
-        await world.services.admission.told([*many, broken])
-    assert [who for _, who in world.door.expelled] == [event.occupant.partition("@")[0] for _, event in many[:TOGETHER]]
-    telling = asyncio.create_task(world.services.admission.told([*many, *many]))
-    await asyncio.sleep(0)
-    assert not (await world.store.run(lambda tx: tx.tickets.by_session("xmpp-1"))).dead  # answered in between
-    assert not telling.done()
-    await telling
-    assert len(world.door.expelled) == len(many)
 
 
 async def test_numbers_begin_again_when_prosody_starts_again(inside):

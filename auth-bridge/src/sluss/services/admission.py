@@ -25,8 +25,6 @@ from sluss.store.door import TicketRecord
 
 COMING = timedelta(seconds=30)
 """So long after using a ticket somebody counts as a device before they are inside."""
-TOGETHER = 8
-"""So many events a transaction: those who are at the door meanwhile wait for no more."""
 _log = structlog.get_logger()
 
 
@@ -140,15 +138,15 @@ class Admission:
 
     async def told(self, events: Sequence[tuple[Change, GateEvent]]) -> None:
         """Some are inside, some outside, in one start of Prosody. Who was put out, or is not known, is put out."""
-        for begin in range(0, len(events), TOGETHER):
-            some = events[begin : begin + TOGETHER]
-            for event in await self._g.store.run(lambda tx, some=some: self._unwelcome(tx, some)):  # type: ignore[misc]
-                await self._expel(event.room, _username(event.occupant))
+        if not events:
+            return
 
-    def _unwelcome(self, tx: Transaction, events: Sequence[tuple[Change, GateEvent]]) -> list[GateEvent]:
-        """Note what is new of this. Who entered and should not have."""
-        new = tx.attendance.unheard(events[0][1].epoch, events)
-        return [event for change, event in new if not self._happened(tx, change, event)]
+        def work(tx: Transaction) -> list[GateEvent]:
+            new = tx.attendance.unheard(events[0][1].epoch, events)
+            return [event for change, event in new if not self._happened(tx, change, event)]
+
+        for event in await self._g.store.run(work):
+            await self._expel(event.room, _username(event.occupant))
 
     def _happened(self, tx: Transaction, change: Change, event: GateEvent) -> bool:
         """Note it. Whether that is as it should be."""
