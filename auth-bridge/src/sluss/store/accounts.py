@@ -50,7 +50,8 @@ class AccountAuthenticatorRepository:
 
     def confirm(self, authenticator_id: str, now: datetime) -> None:
         """Its first code was right."""
-        self._set(authenticator_id, confirmed_at=seconds(now))
+        which = account_authenticators.c.id == authenticator_id
+        self._c.execute(update(account_authenticators).where(which).values(confirmed_at=seconds(now)))
 
     def use_step(self, authenticator_id: str, step: int, drift: float, now: datetime) -> bool:
         """Use up a time step and remember the drift. False if it, or a later one, was used before."""
@@ -81,11 +82,6 @@ class AccountAuthenticatorRepository:
             .order_by(account_authenticators.c.created_at, literal_column("account_authenticators.rowid"))
         )
         return [self._authenticator(row) for row in self._c.execute(query)]
-
-    def _set(self, authenticator_id: str, **values: int) -> None:
-        self._c.execute(
-            update(account_authenticators).where(account_authenticators.c.id == authenticator_id).values(**values)
-        )
 
     def _authenticator(self, row: Row[tuple[object, ...]]) -> Authenticator:
         r = row._mapping
