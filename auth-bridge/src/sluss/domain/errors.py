@@ -101,6 +101,12 @@ class NotEnrolled(NotVerified):
     public = "You have no second factor here yet. We have sent a link to your e-mail address: set one up there."
 
 
+class ModelRefused(NotVerified):
+    """The passkey is of no model that the class accepts, or nobody attests that it is. Told to who is verified."""
+
+    public = "No passkey was added: here it has to be on a security key of a kind that the organisation has chosen."
+
+
 class CardRefused(NotVerified):
     """The card did not prove what was asked. `detail`, for log and audit, says what was wrong with it."""
 
