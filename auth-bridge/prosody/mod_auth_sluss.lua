@@ -8,9 +8,11 @@ local bridge = module:require "sluss_bridge";
 
 module:depends("sluss_firewall");
 
--- Tickets between the request that brought them and the question to the bridge. Only here, so that
--- nothing that prints a session or a request can show one; a reload forgets them and the client asks for a new one.
+-- Tickets between the request that brought them and the question to the bridge, and that question until the client signs
+-- in. Only here, so that nothing that prints a session or a request can show one; a reload forgets them and the client asks
+-- for a new one.
 local tickets = setmetatable({}, { __mode = "k" });
+local questions = setmetatable({}, { __mode = "k" });
 
 local function take_ticket(transport)
 	return function (event)
@@ -42,27 +44,35 @@ local function set_jitsi_fields(session, room, attr)
 	prosody.events.fire_event("jitsi-authentication-token-verified", { session = session, claims = claims });
 end
 
--- The ticket is spent here, whatever the answer. Returns the username, or nil and the reason.
-local function redeem(session)
+-- The ticket is spent here, whatever the answer. That comes while the client still chooses how to sign in.
+local function spend(session)
 	local ticket = tickets[session];
 	tickets[session] = nil;
-	if not ticket or (ticket.token or "") == "" or (ticket.room or "") == "" then return nil, "no-ticket"; end
+	if not ticket or (ticket.token or "") == "" or (ticket.room or "") == "" then return { reason = "no-ticket" }; end
 	-- What cannot stand in XML would be an error here, and this session would never hear a no.
-	if ticket.token:find("%G") or ticket.room:find("%G") then return nil, "bad-ticket"; end
-	local verdict, reason = bridge.ask("authenticate", {
+	if ticket.token:find("%G") or ticket.room:find("%G") then return { reason = "bad-ticket" }; end
+	return bridge.begin("authenticate", {
 		session = session.sluss.session;
 		room = ticket.room;
 		transport = session.sluss.transport;
 		address = session.ip;
 	}, ticket.token);
+end
+
+-- Returns the username, or nil and the reason
+local function redeem(session)
+	local question = questions[session];
+	questions[session] = nil;
+	if not question or question.reason then return nil, question and question.reason or "no-ticket"; end
+	local verdict, reason = bridge.answer(question);
 	if not verdict then return nil, reason; end
 	local attr = verdict.attr;
 	if (attr.username or "") == "" or not attr.name or session.type ~= "c2s_unauthed" then
 		return nil, "unavailable";
 	end
-	session.sluss.room = ticket.room;
-	session.sluss.verdict = bridge.keep(verdict);
-	set_jitsi_fields(session, ticket.room, attr);
+	session.sluss.room = question.attr.room;
+	session.sluss.verdict = bridge.keep(verdict, question);
+	set_jitsi_fields(session, session.sluss.room, attr);
 	return attr.username;
 end
 
@@ -99,7 +109,9 @@ end
 
 local provider = {};
 
+-- Called when a stream to this host has opened
 function provider.get_sasl_handler(session)
+	if session.sluss then questions[session] = spend(session); end
 	return new_sasl(session);
 end
 

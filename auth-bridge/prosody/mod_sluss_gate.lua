@@ -63,10 +63,10 @@ module:hook("presence/full", function (event)
 	end
 	local verdict, reason = bridge.kept(origin.sluss), nil;
 	if not verdict then
-		verdict, reason = bridge.ask("admit", {
+		verdict, reason = bridge.answer(bridge.begin("admit", {
 			session = origin.sluss.session, room = name, occupant = stanza.attr.from, kind = kind;
 			stage = room and "join" or "create", again = origin.sluss.entered and "true" or nil;
-		});
+		}));
 	end
 	if origin.destroyed then return true; end
 	if not verdict then return refuse(event, reason); end

@@ -42,8 +42,8 @@ end
 local function close(id, answer)
 	local question = open[id];
 	open[id], count = nil, count - 1;
-	question.answer = answer;
-	question.done();
+	question.answer, question.answered_at = answer, now();
+	if question.done then question.done(); end
 end
 
 module:hook("iq/host", function (event)
@@ -62,41 +62,56 @@ module:add_timer(look_every, function ()
 	return look_every;
 end);
 
--- Send an IQ and wait for its answer until the deadline
-local function exchange(iq, deadline)
-	local wait, done = async.waiter();
-	local question = { to = iq.attr.to, deadline = deadline, done = done };
-	open[iq.attr.id], count = question, count + 1;
-	module:send(iq);
-	wait();
-	return question.answer;
+-- Send a question to the next bridge whose link is up; false if there is none, or no more time
+local function send(question)
+	question.answer, question.answered_at, question.done = nil, nil, nil;
+	while question.tried < #bridges do
+		question.tried = question.tried + 1;
+		local to = bridges[question.tried];
+		if connected(to) and now() < question.deadline and count < most_open then
+			asked = asked + 1;
+			local id = "q"..asked;
+			local iq = st.iq({ type = "get", id = id, from = module.host, to = to }):tag(question.name, question.attr);
+			if question.token then iq:text_tag("token", question.token); end
+			question.to, open[id], count = to, question, count + 1;
+			module:send(iq);
+			return true;
+		end
+	end
+	return false;
 end
 
---- Ask, and wait without holding up other sessions. `attr.session` must come back in the answer.
--- @return the <verdict/> that says yes; or nil and the reason, one word
-local function ask(question, attr, token)
-	local deadline = now() + timeout;
+--- Begin to ask; what comes of it, `answer` says. `attr.session` must come back in the answer.
+local function begin(name, attr, token)
 	attr.xmlns = xmlns;
-	for _, bridge in ipairs(bridges) do
-		if connected(bridge) and now() < deadline and count < most_open and async.ready() then
-			asked = asked + 1;
-			local iq = st.iq({ type = "get", id = "q"..asked, from = module.host, to = bridge }):tag(question, attr);
-			if token then iq:text_tag("token", token); end
-			local answer = exchange(iq, deadline);
-			local verdict = answer and answer:get_child("verdict", xmlns);
-			if verdict and verdict.attr.session == attr.session then
-				if verdict.attr.allow == "true" then return verdict; end
-				return nil, verdict.attr.reason or "unavailable";
-			end
-			module:log("warn", "No valid verdict on %s from %s", question, bridge);
+	local question = { name = name, attr = attr, token = token, deadline = now() + timeout, tried = 0 };
+	question.waits = send(question);
+	return question;
+end
+
+--- Wait for the answer without holding up other sessions.
+-- @return the <verdict/> that says yes; or nil and the reason, one word
+local function answer(question)
+	while question.waits and async.ready() do
+		if not question.answered_at then
+			local wait, done = async.waiter();
+			question.done = done;
+			wait();
 		end
+		local verdict = question.answer and question.answer:get_child("verdict", xmlns);
+		if verdict and verdict.attr.session == question.attr.session then
+			if verdict.attr.allow == "true" then return verdict; end
+			return nil, verdict.attr.reason or "unavailable";
+		end
+		module:log("warn", "No valid verdict on %s from %s", question.name, question.to);
+		question.waits = send(question);
 	end
 	return nil, "unavailable";
 end
 
---- Keep the yes to a ticket: it is good for the room too, if the person enters at once.
-local function keep(verdict)
-	return verdict.attr.enter == "true" and { attr = verdict.attr, good_until = now() + good_for };
+--- Keep the yes to a question about a ticket: it is good for the room too, if the person enters at once.
+local function keep(verdict, question)
+	return verdict.attr.enter == "true" and { attr = verdict.attr, good_until = question.answered_at + good_for };
 end
 
 --- The yes that was kept for a session, once, if it is not older than an answer may be and the bridge is still there.
@@ -106,4 +121,7 @@ local function kept(session)
 	return verdict and now() < verdict.good_until and first() and verdict or nil;
 end
 
-return { ask = ask, first = first, keep = keep, kept = kept, is_bridge = is_bridge, timeout = timeout, xmlns = xmlns };
+return {
+	begin = begin, answer = answer, keep = keep, kept = kept;
+	first = first, is_bridge = is_bridge, timeout = timeout, xmlns = xmlns;
+};

@@ -96,7 +96,7 @@ TABLE: list[tuple[Any, ...]] = [
      ("sluss_bridge.lib.lua", 'return nil, "unavailable";\nend\n\n---',
       'return st.stanza("verdict", { name = "?" });\nend\n\n---')),
     ("an answer is about this session", "04_no_answer_is_no::answer_that_is_not_a_yes_about_this_session_is_a_no",
-     ("sluss_bridge.lib.lua", "verdict and verdict.attr.session == attr.session then", "verdict then")),
+     ("sluss_bridge.lib.lua", "verdict and verdict.attr.session == question.attr.session then", "verdict then")),
     ("a stream takes so much", "04_abuse::flood_of_messages_from_inside_does_not_keep_others_out",
      ("prosody.cfg.lua", '"ping", "limits" }', '"ping" }')),
     # 5: no other door

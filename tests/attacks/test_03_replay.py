@@ -231,7 +231,7 @@ async def test_no_other_way_to_authenticate(site: Site, anna: Person, mechanism:
         with pytest.raises(Refused) as no:
             await client.try_sasl(mechanism, base64.b64encode(MECHANISMS[mechanism]).decode())
         assert no.value.condition == "invalid-mechanism"
-    assert await site.refused(ticket) is None
+    assert await site.refused(anna.ticket()) is None
 
 
 async def test_nobody_says_anything_before_the_ticket_was_checked(site: Site, anna: Person, bo: Person):

@@ -143,7 +143,7 @@ async def test_service_account_is_not_for_browsers_even_with_its_password(
             with pytest.raises(Refused) as no:
                 await client.authenticate(account, password)
             assert no.value.condition in {"closed", "not-offered"}
-    assert await site.refused(ticket) is None
+    assert await site.refused(anna.ticket()) is None
 
 
 @pytest.mark.parametrize("stem", ["auth", "internal.auth", "focus", "avmoderation", "conference"])

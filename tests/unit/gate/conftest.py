@@ -50,6 +50,7 @@ class Script:
         self.hold = asyncio.Event()  # clear: verdicts wait
         self.hold.set()
         self.waiting = asyncio.Event()  # set: one does
+        self.looked = asyncio.Event()  # set: at a ticket
         self.refuse: Refusal | None = None
         self.fail = False
         self.answer_for: str | None = None  # another session than the one asked about
@@ -63,6 +64,7 @@ class Script:
     async def authenticate(self, *, token: str, room: str, session: str, transport: str, address: str) -> Verdict:
         await self._think()
         self.addresses.append((transport, address))
+        self.looked.set()
         person = self.tickets.pop(token, None)
         if person is None:
             return Verdict.no(session, Refusal.BAD_TICKET)

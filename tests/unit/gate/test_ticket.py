@@ -95,6 +95,28 @@ async def test_second_try_on_the_same_stream_has_no_ticket_left(rules: Script, r
     assert (first.value.reason, second.value.reason) == ("bad-ticket", "no-ticket")
 
 
+async def test_bridge_is_asked_when_the_stream_opens_and_the_client_may_take_its_time(
+    rules: Script, room: str, gate: Gate, url: str
+) -> None:
+    rules.hold.clear()
+    async with open_stream(url, MEET, room=room, token=rules.person(room).token) as client:
+        await asyncio.wait_for(rules.waiting.wait(), 5)  # nobody has signed in yet
+        rules.hold.set()
+        await asyncio.wait_for(rules.looked.wait(), 5)
+        await client.authenticate()
+        with pytest.raises(Refused):
+            await client.try_sasl("ANONYMOUS")
+    assert len(rules.addresses) == 1
+
+
+async def test_no_that_came_before_the_client_signs_in_is_a_no(rules: Script, room: str, gate: Gate, url: str) -> None:
+    async with open_stream(url, MEET, room=room, token="e30.e30.e30") as client:
+        await asyncio.wait_for(rules.looked.wait(), 5)
+        with pytest.raises(Refused) as no:
+            await client.authenticate()
+    assert no.value.reason == "bad-ticket"
+
+
 async def test_verdict_about_another_session_is_a_no(rules: Script, room: str, gate: Gate, url: str) -> None:
     rules.answer_for = "somebody-elses-nonce"
     token = rules.person(room).token
