@@ -28,8 +28,16 @@ ORDER = ("unit", "attacks", "hosts", "browser")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run what is quick first and browsers last: Playwright's loop stays, and asyncio's tests want their own."""
-    items.sort(key=lambda item: ORDER.index(item.path.relative_to(Path(__file__).parent).parts[0]))
+    """Run what is quick first and browsers last: Playwright's loop stays, and asyncio's tests want their own.
+
+    Very last those for which the shared server is set up otherwise, which stays so (`ways`).
+    """
+
+    def place(item: pytest.Item) -> tuple[int, bool]:
+        room = item.path.relative_to(Path(__file__).parent).parts[0]
+        return ORDER.index(room), "ways" in getattr(item, "fixturenames", ())
+
+    items.sort(key=place)
 
 
 @dataclass(frozen=True)
