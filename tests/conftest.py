@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.hosts.debian_12 import debian_12, wheels, with_modem
 from tests.hosts.image import Image
 from tests.hosts.jitsi import jitsi, mirror, sources, with_jitsi
 from tests.hosts.nspawn import Host, Network
 from tests.hosts.provision import Play, play
 
-__all__ = ["jitsi", "mirror", "sources"]  # fixtures
+__all__ = ["debian_12", "jitsi", "mirror", "sources", "wheels"]  # fixtures
 
 NAMES = ("portal.sluss.test", "meet.sluss.test", "outbox.sluss.test")
 
@@ -108,7 +109,7 @@ def first_run(machine: Host) -> Play:
 def ahead(request: pytest.FixtureRequest) -> Iterator[dict[str, tuple[Host, Future]]]:
     """Make hosts while the unit tests run, by fixture: where they are, and what came of it.
 
-    In a process of its own, which does not see what unit tests do to their environment.
+    In processes of their own, which do not see what unit tests do to their environment.
     """
     names = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
     rooms = {room(item) for item in request.session.items}
@@ -116,11 +117,15 @@ def ahead(request: pytest.FixtureRequest) -> Iterator[dict[str, tuple[Host, Futu
         yield {}
         return
     jobs: dict[str, tuple[Host, Future]] = {}
-    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
-        pool.submit(os.getpid)  # it begins now, before this process has threads
+    with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as pool:
+        pool.submit(os.getpid)  # they begin now, before this process has threads
         if "host" in names:
             machine = request.getfixturevalue("boot").place("sluss-demo")
             jobs["host"] = machine, pool.submit(first_run, machine)
+        if "debian_12" in names:
+            machine = request.getfixturevalue("boot").place("sluss-demo-12")
+            cache = request.getfixturevalue("tmp_path_factory").mktemp("cache")
+            jobs["debian_12"] = machine, pool.submit(with_modem, machine, request.getfixturevalue("wheels"), cache)
         if "jitsi" in names:
             machine = request.getfixturevalue("boot").place("sluss-jitsi")
             where = request.getfixturevalue("sources"), request.getfixturevalue("mirror")
