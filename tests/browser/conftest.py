@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import threading
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright
 from tests.browser.ways import ways
 from tests.hosts.nspawn import Host
@@ -21,6 +23,7 @@ __all__ = ["ways"]  # a fixture
 
 expect.set_options(timeout=15_000)  # a busy machine is slow; a rule about time says its own
 
+POLICY = Path(__file__).parents[2] / "auth-bridge/src/sluss/default-policy.yml"
 PHONE = {"viewport": {"width": 390, "height": 780}, "has_touch": True, "device_scale_factor": 2}
 DESK = {"viewport": {"width": 1200, "height": 820}}
 FLAGS = [
@@ -112,8 +115,12 @@ class Outbox:
 
     def link(self, to: str) -> str:
         """The personal link in the newest mail to somebody; waits for it."""
-        body = _wait(lambda: self.messages("mail", to))[0]["body"]
-        return re.search(r"https://\S+/i/\S+", body)[0]
+
+        def links() -> list[str]:
+            found = (re.search(r"https://\S+/i/\S+", mail["body"]) for mail in self.messages("mail", to))
+            return [link[0] for link in found if link]
+
+        return _wait(links)[0]
 
     def code(self, to: str, after: int) -> str:
         """The code in the newest SMS to a number, once there are more than `after`."""
@@ -128,6 +135,19 @@ def _wait(what, seconds: float = 30):
             pytest.fail("the message did not arrive")
         threading.Event().wait(0.2)
     return found
+
+
+@contextmanager
+def changed_policy(host, **internal: object) -> Iterator[None]:
+    """The class `internal` is otherwise meanwhile."""
+    policy = yaml.safe_load(POLICY.read_text("utf-8"))
+    policy["classes"]["internal"] |= internal
+    text = yaml.safe_dump(policy, allow_unicode=True)
+    host.run(f"printf %s {shlex.quote(text)} >/etc/sluss/policy.yml && systemctl restart sluss-bridge")
+    try:
+        yield
+    finally:
+        host.run("rm /etc/sluss/policy.yml && systemctl restart sluss-bridge")
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import pyotp
 import pytest
 import yaml
 from playwright.sync_api import Page, expect
-from tests.browser.conftest import PHONE, Outbox, _wait
+from tests.browser.conftest import PHONE, POLICY, Outbox, _wait
 from tests.browser.test_story import ZONE, Organiser
 from tests.browser.ways import Way
 from tests.unit.slapd import BASE, ORGANISERS, SERVICE, SERVICE_PASSWORD, dn, group, person, running
@@ -26,7 +26,6 @@ PEOPLE = (
     person("bo", "Bo Åström", BO, mobile="+46 70 174 06 16", userPassword=SECRETS["bo"]),
     group(ORGANISERS, dn("eva")),
 )
-POLICY = Path(__file__).parents[2] / "auth-bridge/src/sluss/default-policy.yml"
 
 
 def with_passwords() -> dict:

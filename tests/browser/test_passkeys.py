@@ -2,11 +2,17 @@
 
 import pytest
 from playwright.sync_api import Page, expect
-from tests.browser.conftest import PHONE
+from tests.browser.conftest import PHONE, changed_policy
 from tests.browser.test_story import Organiser, Participant
+from tests.unit.authenticator import Maker
 
 CIA = ("Cia Ahl", "cia.ahl@example.org", "070-174 06 07", "+46701740607")
 DAN = ("Dan Dal", "dan.dal@example.org", "070-174 06 08", "+46701740608")
+EBBA = ("Ebba Ask", "ebba.ask@example.org", "070-174 06 27", "+46701740627")
+NO_MODEL = {
+    "English": "No passkey was added: here it has to be on a security key of a kind that the organisation has chosen.",
+    "Svenska": "Ingen nyckel lades till: här måste den ligga på en säkerhetsnyckel av ett slag som organisationen har",
+}
 WORDS = {
     "en-GB": ("Send me a code by SMS", "Show the invitation", "Add a passkey", "Use a passkey"),
     "sv-SE": ("Skicka", "Visa inbjudan", "Lägg till en nyckel (passkey)", "Använd en nyckel (passkey)"),
@@ -67,7 +73,7 @@ def organiser(host, chromium):
     who.page.get_by_role("button", name="Sign out", exact=True).click()
     who.page.get_by_role("button", name="Sign in with a passkey").click()
     expect(who.page.get_by_role("heading", name="Your meetings")).to_be_visible()
-    who.invite(lambda *_: None, (CIA, DAN))
+    who.invite(lambda *_: None, (CIA, DAN, EBBA))
     who.meeting_url = who.page.url
     yield who
     context.close()
@@ -138,6 +144,26 @@ def copy_is_found(who: Participant, device: Device, use: str) -> None:
     expect(who.page.get_by_role("alert").filter(visible=True)).to_be_visible()
     assert "Budget" not in who.page.content()
     expect(who.page.get_by_role("button", name=use)).to_be_hidden()
+
+
+def test_passkey_that_no_maker_attests_is_refused_in_plain_words_where_the_class_wants_a_model(
+    people, outbox, organiser
+):
+    who = Participant(people.come(PHONE), outbox, EBBA)
+    page = who.page
+    device = Device(page)
+    model = {"models": ["2fc0579f-8113-47ea-b116-bb5a8db9202a"], "makers": Maker().root}
+    with changed_policy(organiser.host, passkey_authenticators=model):
+        who.see_invitation()
+        for language, (_, _, add, _) in zip(NO_MODEL, WORDS.values(), strict=True):
+            page.get_by_role("button", name=language).click()
+            page.get_by_role("button", name=add).click()
+            expect(page.get_by_role("alert").filter(visible=True)).to_contain_text(NO_MODEL[language])
+            expect(page.get_by_role("heading", name="Budget 2027")).to_be_visible()
+    page.get_by_role("button", name="English").click()
+    page.get_by_role("button", name="Add a passkey").click()
+    expect(page.get_by_role("button", name="Add a passkey")).to_be_hidden()
+    assert device.credential()["rpId"] == "portal.sluss.test"
 
 
 def test_organiser_enters_and_reads_the_attendance_with_a_passkey(organiser, picture):

@@ -13,10 +13,11 @@ from tests.browser.test_story import ANNA, BO, Organiser
 from tests.browser.ways import Way
 from tests.conftest import TICKET
 
-KIM = "kim.berg@sluss.test"
+KIM, CIA = "kim.berg@sluss.test", "cia.dal@example.org"
 PEOPLE = {
     "kim": {"email": KIM, "email_verified": True, "name": "Kim Berg"},
     "anna": {"email": ANNA[1], "email_verified": True, "name": "Anna Lindberg"},
+    "cia": {"email": CIA, "email_verified": True, "name": "Cia Dal"},
     "bo": {"email": BO[1].upper(), "email_verified": True, "name": "Bo Ek"},
 }
 
@@ -77,6 +78,25 @@ def see(page: Page, button: str, account: str, factor: str = "mfa") -> None:
     at_the_provider(page, account, factor)
 
 
+TOLD = {
+    "Svenska": ("Någon legitimerade sig som den här personen", "Någon annan försökte med den här länken"),
+    "English": ("Somebody proved to be this person", "Somebody else tried with this link"),
+}
+
+
+def told(page: Page, meeting: str, person: str) -> tuple[bool, bool]:
+    """Whether the organiser reads, in both languages, that somebody proved too little to be this person, or another."""
+    page.goto(meeting)
+    seen = []
+    for language, sentences in TOLD.items():
+        page.get_by_role("button", name=language).click()
+        expect(page.locator("html")).to_have_attribute("lang", "sv" if language == "Svenska" else "en")
+        row = page.locator(".people > li").filter(has_text=person)
+        seen.append(tuple(sentence in row.inner_text() for sentence in sentences))
+    assert seen[0] == seen[1]
+    return seen[0]
+
+
 def test_colleagues_and_organiser_go_all_the_way_by_the_organisations_sign_in(host, people, login):
     host.run(f"sluss organiser add --name 'Kim Berg' --email {KIM}")
     kim = ByAccount(people.come(), host)
@@ -92,6 +112,7 @@ def test_colleagues_and_organiser_go_all_the_way_by_the_organisations_sign_in(ho
     link = anna.url.rpartition("/")[2]
     see(anna, "Sign in at Demo AB", "anna", "")
     expect(anna.get_by_role("alert")).to_contain_text("You signed in with one factor only.")
+    assert told(kim.page, meeting, "Anna Lindberg") == (True, False)
     see(anna, "Sign in again", "anna")
     expect(anna.get_by_role("heading", name="Budget 2027")).to_be_visible()
     see(anna, "Sign in at Demo AB", "anna")  # who enters signs in once more
@@ -102,6 +123,7 @@ def test_colleagues_and_organiser_go_all_the_way_by_the_organisations_sign_in(ho
     bo.goto(outbox.link(BO[1]))
     see(bo, "Logga in hos Demo AB", "anna")
     expect(bo.get_by_role("alert")).to_contain_text("Den inloggningen räcker inte.")
+    assert told(kim.page, meeting, "Bo Ek") == (False, True)
     see(bo, "Logga in igen", "bo")
     expect(bo.get_by_role("heading", name="Budget 2027")).to_be_visible()
     see(bo, "Logga in hos Demo AB", "bo")
@@ -110,6 +132,18 @@ def test_colleagues_and_organiser_go_all_the_way_by_the_organisations_sign_in(ho
     kim.enter()
     kim.page.goto(meeting)
     expect(kim.page.get_by_text("the organisation's own sign-in (assurance level 2 of 3)").first).to_be_visible()
+
+    # Cia's own account, with a second factor that is too weak for what is secret, and then with one that is not.
+    what = f"--organiser {KIM} --title Fusion --class secret --in 10 --participant 'Cia Dal,{CIA},+46701740628'"
+    secret = host.run(f"sluss meeting add {what}").stdout.split()[-1]
+    cia = people.come(PHONE)
+    cia.goto(outbox.link(CIA))
+    see(cia, "Sign in at Demo AB", "cia")
+    expect(cia.get_by_role("alert")).to_contain_text("This sign-in does not open it.")
+    assert "Fusion" not in cia.content()
+    assert told(kim.page, f"{host.portal_url.rstrip('/')}/meetings/{secret}", "Cia Dal") == (True, False)
+    see(cia, "Sign in again", "cia", "hwk")
+    expect(cia.get_by_role("heading", name="Fusion")).to_be_visible()
 
     # Kim signs out at the provider, and with that here.
     kim.page.goto(f"{login.issuer}/session/end")

@@ -1,26 +1,16 @@
 """The waiting room of a class that has one: who has verified waits, is seen, and is let in once the organiser is."""
 
-import shlex
-from pathlib import Path
-
 import pytest
-import yaml
 from playwright.sync_api import expect
-from tests.browser.conftest import PHONE
+from tests.browser.conftest import PHONE, changed_policy
 from tests.browser.test_story import ANNA, BO, Organiser, Participant
-
-POLICY = Path(__file__).parents[2] / "auth-bridge/src/sluss/default-policy.yml"
 
 
 @pytest.fixture
 def waiting_room(host):
     """Meetings of the class `internal` wait for their organiser meanwhile."""
-    policy = yaml.safe_load(POLICY.read_text("utf-8"))
-    policy["classes"]["internal"]["waiting_room"] = True
-    text = yaml.safe_dump(policy, allow_unicode=True)
-    host.run(f"printf %s {shlex.quote(text)} >/etc/sluss/policy.yml && systemctl restart sluss-bridge")
-    yield
-    host.run("rm /etc/sluss/policy.yml && systemctl restart sluss-bridge")
+    with changed_policy(host, waiting_room=True):
+        yield
 
 
 def no_picture(*_) -> None:

@@ -11,7 +11,7 @@ from tests.unit.world import ANNA, BROWSER, MOBILE, OTHER_BROWSER, World, build
 
 from sluss.domain.assurance import Method, Purpose
 from sluss.domain.audit import Action
-from sluss.domain.errors import NotVerified, TooManyTries
+from sluss.domain.errors import NotVerified, Told, TooManyTries
 from sluss.domain.limits import TOTP_PERSON, TOTP_PERSON_BROWSER, TRIES_BROWSER, TRIES_LINK_ADDRESS
 from sluss.factors import totp
 from sluss.services.common import new_id, new_link
@@ -335,6 +335,37 @@ async def test_organiser_undoes_the_limits_of_who_has_called(invited, anna):
 
 
 # Whose it is, and what it is worth
+
+
+async def test_organiser_is_told_of_the_right_persons_code_that_proves_too_little_and_of_no_wrong_one(invited, anna):
+    invited.sql("UPDATE meetings SET sensitivity = 'confidential'")
+    for link, code in ((invited.link(), "000000"), (new_link(), anna.code()), (invited.link(BO[1]), anna.code())):
+        with pytest.raises(NotVerified):
+            await proved(invited, code, link=link)
+        assert invited.told() == set()
+    with pytest.raises(NotVerified, match="not accepted for this class") as refused:
+        await proved(invited, anna.code())
+    assert refused.value.public == NotVerified.public, "in the same words as a wrong one"
+    view = await invited.services.meetings.view(invited.eva, invited.held.id)
+    assert [status.too_weak_at for status in view.participants] == [invited.clock.now, None]
+    assert invited.told() == {Told.TOO_WEAK}
+
+
+async def test_code_that_is_only_asked_for_tells_the_organiser_nothing(invited):
+    """Whoever has the link can ask, without end."""
+    invited.sql("UPDATE meetings SET sensitivity = 'confidential'")
+    await invited.services.participation.send_code(invited.link(), OTHER_BROWSER, Purpose.VIEW, "sv", TOLD)
+    with pytest.raises(NotVerified):
+        await invited.services.participation.verify(invited.link(), OTHER_BROWSER, Purpose.VIEW, "000000", TOLD)
+    assert invited.told() == set()
+
+
+async def test_link_that_was_withdrawn_tells_nobody_of_what_is_proved_with_it(invited, anna):
+    invited.sql("UPDATE meetings SET sensitivity = 'confidential'")
+    invited.sql("UPDATE invitations SET state = 'withdrawn'")
+    with pytest.raises(NotVerified):
+        await proved(invited, anna.code())
+    assert invited.told() == set()
 
 
 async def test_authenticator_is_the_persons_in_a_later_invitation_to_the_same_address_and_number(invited, anna):

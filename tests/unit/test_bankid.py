@@ -12,7 +12,7 @@ from tests.unit.world import ANNA
 
 from sluss.domain.assurance import Method, Purpose, Risk
 from sluss.domain.audit import Action, Outcome, parse
-from sluss.domain.errors import BankIdUnavailable, TooManyTries
+from sluss.domain.errors import BankIdUnavailable, Told, TooManyTries
 from sluss.domain.limits import LockKind
 from sluss.factors.bankid import State
 from sluss.services.bankid import GONE, LIFETIME, REFUSED, Progress
@@ -118,8 +118,12 @@ async def test_class_that_does_not_accept_bankid_is_not_opened_by_it(numbered):
     numbered.world.change_class("confidential", view=numbered.world.ground.policy.of("confidential").view.__class__(
         (Method.PASSKEY,), timedelta(hours=1)
     ))  # fmt: skip
+    assert await numbered.signs(BO_SIGNS) == NO
+    assert numbered.world.told() == {Told.OTHER_PERSON}
     assert await numbered.signs(ANNA_SIGNS) == NO
     assert await numbered.looks() is None
+    assert numbered.world.told() == {Told.OTHER_PERSON, Told.TOO_WEAK}, "neither hides the other"
+    assert (await status(numbered)).too_weak_at == numbered.world.clock.now
 
 
 # Risk
@@ -143,6 +147,12 @@ async def test_risk_above_what_is_accepted_is_refused_and_recorded(tmp_path, acc
         entry = entries(bank, Action.VERIFIED)[-1]
         assert entry.details["risk"] == (seen or "unknown")
         assert (entry.outcome is Outcome.DONE) is let_in
+        assert bank.world.told() == (set() if let_in else {Told.TOO_WEAK})
+
+
+async def test_another_persons_bankid_is_told_as_that_whatever_the_risk(bank):
+    assert await bank.signs(complete("195001182046", "Bo", "Ek", "high")) == NO
+    assert bank.world.told() == {Told.OTHER_PERSON}
 
 
 # Orders that come to nothing

@@ -13,7 +13,7 @@ from tests.unit.world import ANNA, BROWSER, MOBILE, OTHER_BROWSER, PORTAL, World
 
 from sluss.domain.assurance import Method, Purpose
 from sluss.domain.audit import Action
-from sluss.domain.errors import ConfigError, InvalidInput, NotFound, NotVerified, SignInRequired, TooManyTries
+from sluss.domain.errors import ConfigError, InvalidInput, NotFound, NotVerified, SignInRequired, Told, TooManyTries
 from sluss.domain.limits import PASSKEY_ADDRESS
 from sluss.services.common import new_id, new_link
 from sluss.services.passkeys import LIFETIME, MOST, UNUSED
@@ -224,6 +224,18 @@ async def test_right_persons_passkey_with_a_withdrawn_link_is_not_told_as_somebo
         await proved(invited, anna, browser=OTHER_BROWSER)
     view = await invited.services.meetings.view(invited.eva, invited.held.id)
     assert [status.other_person_at for status in view.participants] == [None, None]
+
+
+async def test_organiser_is_told_of_the_right_persons_passkey_that_proves_too_little_for_the_class(invited, anna):
+    invited.sql("UPDATE meetings SET sensitivity = 'confidential'")
+    before = len(invited.sql("SELECT entry FROM audit"))
+    await invited.services.passkeys.begin(invited.link(), OTHER_BROWSER, Purpose.VIEW, TOLD)
+    assert (invited.told(), len(invited.sql("SELECT entry FROM audit"))) == (set(), before), "asking says nothing"
+    with pytest.raises(NotVerified, match="not accepted for this class"):
+        await proved(invited, anna, browser=OTHER_BROWSER)
+    view = await invited.services.meetings.view(invited.eva, invited.held.id)
+    assert [status.too_weak_at for status in view.participants] == [invited.clock.now, None]
+    assert invited.told() == {Told.TOO_WEAK}
 
 
 async def test_organisers_passkey_opens_nobodys_invitation(invited, anna):
@@ -717,6 +729,7 @@ async def test_passkey_that_was_added_elsewhere_does_not_count_where_the_class_w
     assert Method.PASSKEY not in await attesting.services.participation.methods(attesting.link())
     with pytest.raises(NotVerified, match="not accepted for this class"):
         await proved(attesting, anna, browser="a third")
+    assert attesting.told() == {Told.TOO_WEAK}
 
 
 async def test_class_that_wants_a_model_from_now_on_shuts_what_another_opened(attesting):

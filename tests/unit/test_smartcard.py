@@ -83,8 +83,6 @@ OTHER = {
     "no purpose": {"purposes": None},
     "for servers": {"purposes": x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])},
     "for anything": {"purposes": x509.ExtendedKeyUsage([ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE])},
-    "no policy": {"policies": ()},
-    "another policy": {"policies": [ON_A_CARD + ".1"]},
     "not for signatures": {"more": [SIGNS]},
     "an authority": {"more": [x509.BasicConstraints(ca=True, path_length=None)]},
     "expired": {"hours": -1},
@@ -96,6 +94,14 @@ def test_certificate_that_is_not_for_signing_in_by_card_is_refused(authority, ch
     assert read(authority, authority.card("Anna", MAIL)[0])
     with pytest.raises(CardRefused, match="certificate: "):
         read(authority, authority.card("Anna", MAIL, **changed)[0])
+
+
+@pytest.mark.parametrize("policies", [(), [ON_A_CARD + ".1"]])
+def test_certificate_whose_key_may_be_in_a_file_is_not_taken_for_a_card(authority, policies):
+    assert read(authority, authority.card("Anna", MAIL)[0]).on_card
+    card, _ = authority.card("Anna", MAIL, policies=policies)
+    assert not read(authority, card).on_card
+    assert read(authority, card, policies=frozenset()).on_card, "the authority issues to cards alone"
 
 
 @pytest.mark.parametrize("after", [-48, 48])

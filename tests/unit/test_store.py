@@ -20,12 +20,13 @@ from tests.unit.world import ANNA, BROWSER, MASTER, MOBILE, build
 from sluss.domain.accounts import AccountRole
 from sluss.domain.assurance import Purpose
 from sluss.domain.audit import Action, Entry, Outcome, parse
-from sluss.domain.errors import ConfigError, NotFound, StoreUnavailable
+from sluss.domain.errors import ConfigError, NotFound, StoreUnavailable, Told
 from sluss.keyring.secrets import Hasher, field_key, form_key
 from sluss.store import migrations
 from sluss.store.access import OrganiserRepository
 from sluss.store.accounts import AccountAuthenticatorRepository
 from sluss.store.database import open_engine, require_current_schema, revision, upgrade
+from sluss.store.meetings import InvitationRepository
 from sluss.store.schema import REVISION, metadata
 from sluss.store.sealing import SealBrokenError, Sealer
 
@@ -99,6 +100,34 @@ def test_upgrade_keeps_what_is_there(engine):
     upgrade(str(engine.url))
     with engine.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM limits")).scalar_one() == 1
+
+
+def test_migration_to_what_was_too_weak_keeps_what_the_organiser_was_told(tmp_path):
+    url, config = f"sqlite:///{tmp_path}/sluss.db", Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    engine = open_engine(url)
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0011")
+        connection.execute(
+            text("INSERT INTO organisers (id, name, email, email_hash, created_at) VALUES ('o', '', '', 'o', 1)")
+        )
+        connection.execute(text("INSERT INTO meetings VALUES ('m', 'o', '', '', 1, 1, '', '', 'r', NULL, 1, NULL)"))
+        connection.execute(
+            text(
+                "INSERT INTO invitations (id, meeting_id, role, name, email, mobile, answer, state,"
+                " username, created_at, other_person_at)"
+                " VALUES ('i', 'm', '', '', '', '', '', '', 'u', 1, 7)"
+            )
+        )
+    engine.dispose()
+    upgrade(url)
+    engine = open_engine(url)
+    with engine.begin() as connection:
+        told = InvitationRepository(connection, Sealer(field_key(MASTER)))
+        assert told.refused_at("i", Told.OTHER_PERSON) == datetime.fromtimestamp(7, UTC)
+        assert told.refused_at("i", Told.TOO_WEAK) is None
+    engine.dispose()
 
 
 def test_migration_to_roles_keeps_auditors_and_the_authenticators_that_people_have(tmp_path):

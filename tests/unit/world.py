@@ -21,7 +21,7 @@ from sluss.delivery.worker import OutboxWorker
 from sluss.domain.accounts import AccountRole
 from sluss.domain.assurance import Method, Purpose, Risk
 from sluss.domain.drafts import parse_meeting
-from sluss.domain.errors import DeliveryFailed, GateUnavailable
+from sluss.domain.errors import DeliveryFailed, GateUnavailable, Told
 from sluss.domain.gate import Entry, GateEvent, OccupantKind, Stage, Verdict
 from sluss.domain.limits import SmsRules
 from sluss.domain.meetings import Meeting, Organiser, Ticket
@@ -130,6 +130,10 @@ class World:
         with closing(sqlite3.connect(self.database, isolation_level=None)) as connection:
             connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(statement, values)]
+
+    def told(self) -> set[Told]:
+        """What organisers have been told of right proofs that were refused."""
+        return {one for one in Told if self.sql(f"SELECT id FROM invitations WHERE {one}_at IS NOT NULL")}  # noqa: S608
 
     def change_class(self, name: str = "internal", **changed: object) -> None:
         """Have the policy say otherwise of a class from now on."""

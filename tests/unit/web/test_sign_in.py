@@ -20,6 +20,7 @@ from tests.unit.world import Clock, build
 from sluss.delivery.provider import HttpsAsker
 from sluss.domain.accounts import AccountRole
 from sluss.domain.assurance import Method
+from sluss.domain.errors import Told
 from sluss.factors.sign_in import Provider, ProviderSettings, same_address
 
 LEVELS = {"mfa": Method.SIGN_IN, "hwk": Method.SIGN_IN_HIGH, "urn:high": Method.SIGN_IN_HIGH}
@@ -154,6 +155,7 @@ async def test_class_that_wants_the_high_level_asks_for_it_and_takes_nothing_les
     page = await come(colleague, idp, address)
     assert (page.status, NOT_THEIRS in page.text) == (403, True)
     assert audited(portal) == ["method not accepted for this class"]
+    assert portal.world.told() == {Told.TOO_WEAK}
     assert "Closing the Gävle plant" in (await see(colleague, idp, link, acr="urn:high")).text
 
 
@@ -258,6 +260,44 @@ async def test_missing_second_factor_is_refused_in_plain_words(portal, colleague
     assert page.status == 403
     assert "You signed in with one factor only." in page.text
     assert audited(portal) == ["no second factor that is known"]
+
+
+WEAK = {
+    "en": "Somebody proved to be this person 15 Oct 2026 12:00 in a way that is not accepted for this meeting, and",
+    "sv": "Någon legitimerade sig som den här personen 15 okt. 2026 12:00 på ett sätt som inte godtas för det här",
+}
+
+
+@pytest.mark.parametrize("language", ["en", "sv"])
+async def test_organiser_is_told_of_the_right_persons_sign_in_with_one_factor(portal, colleague, idp, link, language):
+    (meeting,) = portal.world.sql("SELECT id FROM meetings")
+    olle = portal.browser(language)
+    await portal.sign_in(olle, "other@sluss.test")
+    portal.world.sql("UPDATE meetings SET organiser_id = (SELECT id FROM organisers ORDER BY rowid DESC)")
+    for amr in (["pwd"], ["pwd", "unknown"]):
+        portal.world.sql("UPDATE invitations SET too_weak_at = NULL")
+        assert WEAK[language] not in (await olle.get(f"/meetings/{meeting['id']}")).text
+        await see(colleague, idp, link, amr=amr)
+        assert WEAK[language] in (await olle.get(f"/meetings/{meeting['id']}")).text
+
+
+async def test_sign_in_with_one_factor_is_refused_in_the_same_words_whoever_it_is(portal, colleague, idp, link):
+    pages = []
+    for person, told in (
+        (OF_ANNA | {"email_verified": False}, set()),
+        (OF_BENGT, {Told.OTHER_PERSON}),
+        (OF_ANNA, {Told.OTHER_PERSON, Told.TOO_WEAK}),
+    ):
+        page = await see(colleague, idp, link, **person | {"amr": ["pwd"]})
+        pages.append((page.status, page.words))
+        assert portal.world.told() == told
+    assert pages[0] == pages[1] == pages[2]
+
+
+async def test_nobody_is_told_of_a_sign_in_that_the_provider_did_not_vouch_for(portal, colleague, idp, link):
+    idp.claims = {"nonce": "another"}
+    await see(colleague, idp, link, amr=["pwd"])
+    assert portal.world.told() == set()
 
 
 @pytest.mark.parametrize("path", ["sign-in", "join/sign-in"])

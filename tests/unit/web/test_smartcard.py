@@ -198,6 +198,25 @@ async def test_organiser_is_told_of_another_persons_card_and_of_no_card_not(port
     assert reasons(portal)[1] == "card of another person"
 
 
+async def test_certificate_in_a_file_opens_nothing_and_the_organiser_is_told_whose_it_is(
+    portal, organiser, colleague, link, card
+):
+    (meeting,) = portal.world.sql("SELECT id FROM meetings")
+    pages = []
+    for name, address, said in (
+        ("Bo", BENGT.email, "Somebody else tried with this link"),
+        ("Anna", ANNA.email, "Somebody proved to be this person"),
+    ):
+        assert said not in (await organiser.get(f"/meetings/{meeting['id']}")).text
+        page = await see(colleague, link, card(name, address, policies=()))
+        pages.append((page.status, page.words))
+        assert said in (await organiser.get(f"/meetings/{meeting['id']}")).text
+    assert pages[0] == pages[1]
+    assert NONE_THAT_COUNTS in pages[0][1]
+    assert reasons(portal) == ["certificate: of no policy that says that its key is on a card"] * 2
+    assert not portal.world.sql("SELECT * FROM verifications")
+
+
 async def test_another_person_with_the_same_address_cannot_enter_for_who_saw(portal, colleague, link, card):
     await see(colleague, link, colleague.card)
     page = await see(colleague, link, card("Bo", ANNA.email), join=True)

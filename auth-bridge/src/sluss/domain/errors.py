@@ -1,5 +1,6 @@
 """The errors people can meet. Each knows its HTTP status and a message key that may be shown to anyone."""
 
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,18 +34,27 @@ class InvalidInput(SlussError):
         self.field = field
 
 
-class NotVerified(SlussError):
-    """The proof asked for was not given, is wrong or is too old. Never says which.
+class Told(StrEnum):
+    """What the organiser is told of a proof that was right and refused all the same. Whoever tried is not told.
 
-    `other_person`: the proof is right, and somebody else's. The organiser is told, whoever tried is not.
+    Asking for a method tells nothing, nor does a wrong proof: the link is enough for both.
     """
+
+    OTHER_PERSON = "other_person"
+    """It was somebody else's."""
+    TOO_WEAK = "too_weak"
+    """It was the invited person's, in a way that is not accepted for the meeting: a method, or how it was used."""
+
+
+class NotVerified(SlussError):
+    """The proof asked for was not given, is wrong or is too old. Never says which."""
 
     status = 403
     public = "That did not match. Try again, or ask for a new code."
 
-    def __init__(self, detail: str = "", *, public: str | None = None, other_person: bool = False) -> None:
+    def __init__(self, detail: str = "", *, public: str | None = None, told: Told | None = None) -> None:
         super().__init__(detail, public=public)
-        self.other_person = other_person
+        self.told = told
 
 
 class ProofRequired(NotVerified):
@@ -57,12 +67,18 @@ class SignInRefused(NotVerified):
     """The organisation's sign-in did not prove what was asked. `detail`, for the log, says what was wrong with it."""
 
     public = "The sign-in did not succeed. Start again."
+    email = ""
+    """Of the account, if all else was right with it and the provider vouches for the address."""
 
 
 class OneFactorOnly(SignInRefused):
     """The organisation's sign-in says nothing of a second factor that is known here."""
 
     public = "You signed in with one factor only. Sign in again with a second one, such as an authenticator."
+
+    def __init__(self, detail: str, email: str) -> None:
+        super().__init__(detail)
+        self.email = email
 
 
 class SignInUnavailable(SlussError):
@@ -83,6 +99,12 @@ class NotEnrolled(NotVerified):
     """The directory's password is right, and it is but one factor: a link to set up the other is on its way."""
 
     public = "You have no second factor here yet. We have sent a link to your e-mail address: set one up there."
+
+
+class ModelRefused(NotVerified):
+    """The passkey is of no model that the class accepts, or nobody attests that it is. Told to who is verified."""
+
+    public = "No passkey was added: here it has to be on a security key of a kind that the organisation has chosen."
 
 
 class CardRefused(NotVerified):

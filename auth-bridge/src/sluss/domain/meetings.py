@@ -208,6 +208,8 @@ class InvitationStatus:
     """What this person has to wait for."""
     other_person_at: datetime | None
     """When somebody else last proved who they are with this person's link."""
+    too_weak_at: datetime | None
+    """When it was last proved that somebody is this person, in a way that the meeting does not accept."""
     passkey_copied: bool
     """Whether a passkey of theirs is locked because there is a copy of it."""
 

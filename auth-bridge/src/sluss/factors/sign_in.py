@@ -178,15 +178,15 @@ class Provider:
         if "error" in answer or not answer.get("code"):
             raise SignInRefused(f"the provider answered {_word(answer.get('error'))}")
         tokens = await self._redeem(metadata, answer["code"], attempt)
-        claims = await self._id_token(tokens.get("id_token"), attempt, now)
-        method = self._method(claims)
-        claims = await self._with_userinfo(metadata, claims, tokens.get("access_token"))
+        signed = await self._id_token(tokens.get("id_token"), attempt, now)
+        claims = await self._with_userinfo(metadata, signed, tokens.get("access_token"))
+        email = self._email(claims)
         return Account(
             self._s.issuer,
             claims["sub"],
             _text(claims.get("sid")),
-            method,
-            self._email(claims),
+            self._method(signed, email),
+            email,
             _text(claims.get("name")),
             min(datetime.fromtimestamp(claims["auth_time"], UTC), now),
             self._roles(claims),
@@ -308,15 +308,15 @@ class Provider:
             self._keys = now, [key for key in keys if isinstance(key, dict)]
         return self._keys[1]
 
-    def _method(self, claims: Claims) -> Method:
-        """The strongest that its `acr` and `amr` come to. Raises `OneFactorOnly` if that is none."""
+    def _method(self, claims: Claims, email: str) -> Method:
+        """The strongest that its `acr` and `amr` come to. Raises `OneFactorOnly`, with the `email`, if that is none."""
         amr = claims.get("amr")
         said = [claims.get("acr"), *(amr if isinstance(amr, list) else [])]
         found = {self._s.levels[value] for value in said if isinstance(value, str) and value in self._s.levels}
         for method in (*STRONGER.values(), *STRONGER):
             if method in found:
                 return method
-        raise OneFactorOnly("no second factor that is known")
+        raise OneFactorOnly("no second factor that is known", email)
 
     async def _with_userinfo(self, metadata: Claims, claims: Claims, access_token: object) -> Claims:
         """The same with what the provider tells only when asked (OpenID Connect Core, 5.3), if something is missing."""

@@ -49,6 +49,8 @@ class Holder:
     """What stays the same when the person gets a new card: the account, or the whole name."""
     addresses: tuple[str, ...]
     """What an invitation to this person may be addressed to."""
+    on_card: bool
+    """Whether the certificate says that its key is on a card, or need not. One in a file proves too little."""
 
 
 def authorities(path: Path) -> list[x509.Certificate]:
@@ -103,9 +105,6 @@ def _check(card: x509.Certificate, rules: CardRules, now: datetime) -> None:
     purposes = _extension(card, x509.ExtendedKeyUsage)
     if purposes is None or ExtendedKeyUsageOID.CLIENT_AUTH not in purposes:
         raise CardRefused("certificate: not for signing in")
-    policies = _extension(card, x509.CertificatePolicies)
-    if rules.policies and rules.policies.isdisjoint(p.policy_identifier.dotted_string for p in policies or ()):
-        raise CardRefused("certificate: of no policy that says that its key is on a card")
 
 
 def _holder(card: x509.Certificate, rules: CardRules) -> Holder:
@@ -119,7 +118,9 @@ def _holder(card: x509.Certificate, rules: CardRules) -> Holder:
     if not accounts and not list(card.subject):
         raise CardRefused("certificate: nobody's name in it")
     identity = f"account {accounts[0].lower()}" if accounts else f"name {card.subject.rfc4514_string()}"
-    return Holder(card.issuer.rfc4514_string(), identity, tuple(addresses))
+    policies = {p.policy_identifier.dotted_string for p in _extension(card, x509.CertificatePolicies) or ()}
+    on_card = not rules.policies or not rules.policies.isdisjoint(policies)
+    return Holder(card.issuer.rfc4514_string(), identity, tuple(addresses), on_card)
 
 
 def _issued(card: x509.Certificate, authority: x509.Certificate) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sluss.domain.assurance import Method, Purpose
 from sluss.domain.audit import Action
 from sluss.domain.authenticators import Authenticator
-from sluss.domain.errors import NotVerified, SlussError
+from sluss.domain.errors import NotVerified, SlussError, Told
 from sluss.domain.limits import TOTP_PERSON, TOTP_PERSON_BROWSER
 from sluss.domain.meetings import Invitation
 from sluss.factors import totp
@@ -62,7 +62,7 @@ class Authenticators:
                 limits.take(tx, uses if used_up else [*uses, *person], asked.at)
                 return NotVerified(f"wrong or used authenticator code{', or too many' if used_up else ''}")
             if not fits(tx, own, invitation):
-                return NotVerified("authenticator: of another person", other_person=True)
+                return NotVerified("authenticator: of another person", told=Told.OTHER_PERSON)
             return own.id
 
         await self._verifications.verify(asked, prove)

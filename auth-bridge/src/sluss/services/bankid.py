@@ -18,7 +18,7 @@ from sluss.delivery import texts
 from sluss.domain import people
 from sluss.domain.assurance import Method, Purpose, Risk
 from sluss.domain.audit import Action
-from sluss.domain.errors import BankIdUnavailable, NotVerified, SlussError, TooManyTries
+from sluss.domain.errors import BankIdUnavailable, NotVerified, SlussError, Told, TooManyTries
 from sluss.domain.limits import BANKID_ADDRESS, BANKID_ALL, BANKID_BROWSER, BANKID_LINK, BANKID_LINK_ADDRESS
 from sluss.domain.meetings import Invitation
 from sluss.factors.bankid import Answer, BankId, BankIdError, Order, Person, State
@@ -201,8 +201,6 @@ class BankIdOrders:
 
         Without one, the first to see the invitation must bear the invited name, and is the person from then on.
         """
-        if risk in self._too_risky:
-            return NotVerified("BankID sees too high a risk")
         if invitation is None:
             return NotVerified("nobody to verify")
         subject = self._g.personal_number_hash(person.personal_number)
@@ -210,7 +208,9 @@ class BankIdOrders:
             right = subject == expected
         else:
             right = people.may_be_named(invitation.name, person.given_name, person.surname)
-        return subject if right else NotVerified("BankID of another person", other_person=True)
+        if not right:
+            return NotVerified("BankID of another person", told=Told.OTHER_PERSON)
+        return NotVerified("BankID sees too high a risk", told=Told.TOO_WEAK) if risk in self._too_risky else subject
 
     def _running(self, link: str, session: str, purpose: Purpose) -> Running | None:
         running = self._orders.get(self._key(link, session, purpose))

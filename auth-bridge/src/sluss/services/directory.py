@@ -98,26 +98,31 @@ class Directory:
     async def verify(self, link: str, session: str, purpose: Purpose, password: str, address: str) -> None:
         """Complete a participant's verification with the password of whoever has the invited address in the directory.
 
+        It is asked also where the class takes no passwords, so that the organiser is told of a right one, which opens
+        nothing there: with the same limits, and the refusal takes as long as that of a wrong one.
         Raises `NotVerified` for every reason, `TooManyTries`.
         """
         if not password:
             raise NotVerified("no password")
         asked = self._verifications.asked(link, session, purpose, Method.LDAP, address)
 
-        def begin(tx: Transaction) -> tuple[TooManyTries | None, str, bool]:
+        def begin(tx: Transaction) -> tuple[TooManyTries | None, str, bool, bool]:
             known = tx.verifications.any_of(asked.link_hash, asked.session_hash)
             refusal = limits.spend(tx, self._uses(asked.link_hash, asked.session_hash, address, known=known), asked.at)
             invitation, meeting = live(tx, asked.link_hash)
             if invitation is None or meeting is None:
-                return refusal, "", False
-            accepted = self._g.policy.of(meeting.sensitivity).requirement(purpose).accepts(Method.LDAP)
+                return refusal, "", False, False
+            opens = self._g.policy.of(meeting.sensitivity).requirement(purpose).accepts(Method.LDAP)
             # A browser has tries of its own at a password that it has proved before, and not by the phone, say.
             seen = [tx.verifications.latest(invitation.id, asked.session_hash, one, asked.at) for one in Purpose]
             proved = any(one is not None and one.method is Method.LDAP for one in seen)
-            return refusal, invitation.email if accepted else "", proved
+            return refusal, invitation.email, opens, proved
 
-        refusal, email, proved = await self._g.store.run(begin)
-        person = None if refusal else await self._person(email or self._nobody(), password, known=lambda _: proved)
+        refusal, email, opens, proved = await self._g.store.run(begin)
+        person = None
+        if refusal is None:
+            whose = email or self._nobody()
+            person = await self._person(whose, password, known=lambda _: proved, opens=opens)
 
         def prove(_: Transaction, invitation: Invitation | None) -> str | SlussError:
             if refusal is not None:
@@ -229,9 +234,18 @@ class Directory:
         self._g.audit.record(tx, now, Action.SIGNED_OUT, actor=SYSTEM, subject=who, where="directory")
 
     async def _person(
-        self, address: str, password: str, *, known: Callable[[Colleague], bool], organiser: bool = False
+        self,
+        address: str,
+        password: str,
+        *,
+        known: Callable[[Colleague], bool],
+        organiser: bool = False,
+        opens: bool = True,
     ) -> Colleague | None:
-        """Who has this address and password. None alike for a wrong one, for nobody, and for too many wrong ones."""
+        """Who has this address and password. None alike for a wrong one, for nobody, and for too many wrong ones.
+
+        Not `opens`: it takes as long for a right one.
+        """
         ldap, began = self._there(), asyncio.get_running_loop().time()
         try:
             asked = address if len(address) <= MAX_EMAIL else self._nobody()
@@ -241,16 +255,16 @@ class Directory:
             use = limits.Use(LDAP_ACCOUNT_BROWSER if person and known(person) else LDAP_ACCOUNT, key, key)
             taken = await self._g.store.run(lambda tx: limits.spend(tx, [use], self._g.clock()) is None)
             dn = person.dn if person and taken else ldap.nobody()
-            right = await ldap.knows(dn, password)
+            right = await ldap.knows(dn, password) and person is not None and taken
         except DirectoryUnavailable as away:
             raise self._said(away) from None
-        if right and person is not None and taken:
+        if right:
             await self._g.store.run(lambda tx: limits.undo(tx, [key]))
-            return person
-        if person is not None and not taken:
+        elif person is not None and not taken:
             _log.warning("directory_tries_used_up", limit=use.limit.what)
-        await asyncio.sleep(began + self._pace - asyncio.get_running_loop().time())
-        return None
+        if not (right and opens):
+            await asyncio.sleep(began + self._pace - asyncio.get_running_loop().time())
+        return person if right else None
 
     def _uses(self, link_hash: str, session_hash: str, address: str, *, known: bool) -> list[limits.Use]:
         """What a try uses. A browser `known` to be the right person's shares nothing with others."""

@@ -13,7 +13,7 @@ from sluss.domain.accounts import AccountRole
 from sluss.domain.assurance import ADDED, Method
 from sluss.domain.audit import Action
 from sluss.domain.drafts import check_count, check_name
-from sluss.domain.errors import GateUnavailable, InvalidInput, NotFound, SlussError
+from sluss.domain.errors import GateUnavailable, InvalidInput, NotFound, SlussError, Told
 from sluss.domain.gate import Door, Role
 from sluss.domain.limits import Lock, LockKind, SmsRules, longest
 from sluss.domain.meetings import (
@@ -332,7 +332,8 @@ class Meetings:
             seen.method if seen else None,
             here,
             locks,
-            tx.invitations.other_person_at(invitation.id),
+            tx.invitations.refused_at(invitation.id, Told.OTHER_PERSON),
+            tx.invitations.refused_at(invitation.id, Told.TOO_WEAK),
             any(
                 one.locked_at for one in tx.passkeys.of(self._g.passkey_owner_hash(invitation.email, invitation.mobile))
             ),

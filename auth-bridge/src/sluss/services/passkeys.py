@@ -11,7 +11,7 @@ from sluss.delivery.texts import Notice
 from sluss.domain import drafts
 from sluss.domain.assurance import Method, Purpose
 from sluss.domain.audit import NOBODY, Action, Outcome
-from sluss.domain.errors import InvalidInput, NotFound, NotVerified, SlussError
+from sluss.domain.errors import InvalidInput, ModelRefused, NotFound, NotVerified, SlussError, Told
 from sluss.domain.freshness import is_fresh
 from sluss.domain.limits import PASSKEY_ADDRESS
 from sluss.domain.meetings import Invitation, Organiser
@@ -82,7 +82,7 @@ class Passkeys:
                 return passkey
             theirs = invitation is not None and passkey.owner == self._person(invitation)
             if invitation is None or not theirs or not fits(tx, passkey, invitation):
-                return NotVerified("passkey: of another person", other_person=True)
+                return NotVerified("passkey: of another person", told=Told.OTHER_PERSON)
             return passkey.id
 
         await self._verifications.verify(asked, prove)
@@ -263,7 +263,7 @@ class Passkeys:
         except NotVerified as refused:
             return refused
         if owner.models is not None and made.model not in owner.models:
-            return NotVerified("passkey: of no model that this class accepts, or not attested")
+            return ModelRefused("passkey: of no model that this class accepts, or not attested")
         new = Passkey(
             self._id(made.credential_id),
             owner.id,

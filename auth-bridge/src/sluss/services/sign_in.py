@@ -10,7 +10,7 @@ import structlog
 from sluss.domain.accounts import LONGEST, PROVED_LATELY
 from sluss.domain.assurance import SIGN_INS, Method, Purpose
 from sluss.domain.audit import SYSTEM, Action
-from sluss.domain.errors import NotFound, NotVerified, SignInRefused, SignInUnavailable, SlussError, TooManyTries
+from sluss.domain.errors import NotFound, NotVerified, SignInRefused, SignInUnavailable, SlussError, Told, TooManyTries
 from sluss.domain.freshness import is_fresh
 from sluss.domain.limits import LOGOUT_ADDRESS, PROVIDER_ADDRESS, PROVIDER_ALL, PROVIDER_BROWSER
 from sluss.domain.meetings import Invitation
@@ -168,10 +168,13 @@ class SignIns:
         asked = self._verifications.asked(errand.where, session, purpose, method, address, proved_at)
 
         def prove(_: Transaction, invitation: Invitation | None) -> str | SlussError:
-            if isinstance(account, SlussError):
+            theirs = invitation is not None and same_address(invitation.email, account.email)
+            told = Told.OTHER_PERSON if account.email and not theirs else None
+            if isinstance(account, SignInRefused):  # in its own words whoever it was: they say nothing of the link
+                account.told = Told.TOO_WEAK if theirs else told
                 return account
-            if invitation is None or not same_address(invitation.email, account.email):
-                return NotVerified("not the invited person's account", other_person=bool(account.email))
+            if not theirs:
+                return NotVerified("not the invited person's account", told=told)
             return self._organisers.account_hash(account)
 
         await self._verifications.verify(asked, prove)

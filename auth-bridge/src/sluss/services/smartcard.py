@@ -13,7 +13,7 @@ import structlog
 
 from sluss.domain.assurance import Method, Purpose
 from sluss.domain.audit import NOBODY, Action, Outcome
-from sluss.domain.errors import CardRefused, CardTooLate, NotVerified, SlussError, TooManyTries
+from sluss.domain.errors import CardRefused, CardTooLate, NotVerified, SlussError, Told, TooManyTries
 from sluss.domain.freshness import is_fresh
 from sluss.domain.limits import CARD_ADDRESS, CARD_ALL, CARD_BROWSER
 from sluss.domain.meetings import Invitation
@@ -52,7 +52,7 @@ class Errand:
         found = json.loads(text)
         whose = found["holder"]
         if whose is not None:
-            whose = Holder(whose["issuer"], whose["identity"], tuple(whose["addresses"]))
+            whose = Holder(**whose | {"addresses": tuple(whose["addresses"])})
         return Errand(Purpose(found["purpose"]), found["link"], found["shown_at"], whose, found["refused"])
 
 
@@ -148,8 +148,12 @@ class SmartCards:
         def prove(_: Transaction, invitation: Invitation | None) -> str | SlussError:
             if (whose := errand.holder) is None:
                 return CardRefused(errand.refused)
-            if invitation is None or not any(same_address(invitation.email, one) for one in whose.addresses):
-                return NotVerified("card of another person", other_person=True)
+            theirs = invitation is not None and any(same_address(invitation.email, one) for one in whose.addresses)
+            if not whose.on_card:  # in the same words whoever it was: they say nothing of the link
+                told = Told.TOO_WEAK if theirs else Told.OTHER_PERSON
+                return CardRefused("certificate: of no policy that says that its key is on a card", told=told)
+            if not theirs:
+                return NotVerified("card of another person", told=Told.OTHER_PERSON)
             return self._g.hasher.digest("card", whose.issuer, whose.identity)
 
         await self._verifications.verify(asked, prove)

@@ -9,7 +9,7 @@ import structlog
 from sluss.domain.assurance import ADDED, PREFERENCE, Method, Purpose, worth
 from sluss.domain.audit import NOBODY, Action, Outcome
 from sluss.domain.authenticators import Authenticator
-from sluss.domain.errors import NotVerified, SlussError, TooManyTries
+from sluss.domain.errors import NotVerified, SlussError, Told, TooManyTries
 from sluss.domain.limits import TRIES_ADDRESS, TRIES_ALL, TRIES_BROWSER, TRIES_LINK, TRIES_LINK_ADDRESS
 from sluss.domain.meetings import Invitation, InvitationState, Meeting
 from sluss.domain.passkeys import Passkey
@@ -88,7 +88,7 @@ class Verifications:
         """Keep the verification that `prove` leads to. Raises `NotVerified` for every reason, `TooManyTries`.
 
         `prove` is given the live invitation, or None for every other link, and says by what its person is known (the
-        subject), or why it is not they. Both ways are audited; of somebody else's proof the organiser is told.
+        subject), or why it is not they. Both ways are audited; the organiser is told of what is `Told`.
         """
         origin = self._g.origin(asked.address)
 
@@ -96,8 +96,8 @@ class Verifications:
             done = self._complete(tx, asked, prove)
             whose = audit.invitation(tx.invitations.id_of(asked.link_hash))
             refused = done if isinstance(done, SlussError) else None
-            if isinstance(refused, NotVerified) and refused.other_person:
-                tx.invitations.note_other_person(asked.link_hash, asked.at)
+            if isinstance(refused, NotVerified) and refused.told is not None:
+                tx.invitations.note_refused(asked.link_hash, refused.told, asked.at)
             self._g.audit.record(
                 tx,
                 asked.at,
@@ -215,10 +215,11 @@ def accept(
     The class must accept its method for the purpose, and who joins is who saw the invitation (invariant 2).
     """
     if not counts(tx, verification, purpose, rules):
-        return NotVerified("method not accepted for this class")
+        return NotVerified("method not accepted for this class", told=Told.TOO_WEAK)
     seen = tx.verifications.seen_by(verification.invitation_id)
     if purpose is Purpose.JOIN and (seen is None or seen.subject != verification.subject):
-        return NotVerified("not the person who saw the invitation", other_person=seen is not None)
+        told = Told.OTHER_PERSON if seen is not None else None
+        return NotVerified("not the person who saw the invitation", told=told)
     tx.verifications.add(verification, session_hash, purpose)
     return None
 

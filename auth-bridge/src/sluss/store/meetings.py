@@ -18,6 +18,7 @@ from sqlalchemy import (
 )
 
 from sluss.domain.assurance import Method
+from sluss.domain.errors import Told
 from sluss.domain.gate import Role
 from sluss.domain.meetings import (
     Answer,
@@ -226,16 +227,15 @@ class InvitationRepository:
         sealed = self._sealer.seal(mobile, "invitations.mobile", invitation_id)
         self._c.execute(update(invitations).where(invitations.c.id == invitation_id).values(mobile=sealed))
 
-    def note_other_person(self, link_hash: str, now: datetime) -> None:
-        """Note that somebody proved with this link who they are, and is not who was invited; of a live one alone."""
+    def note_refused(self, link_hash: str, told: Told, now: datetime) -> None:
+        """Note of a live link that a right proof was refused. The last time of each kind: none hides the other."""
         live = invitations.c.state == InvitationState.LIVE.value
-        self._c.execute(
-            update(invitations).where(invitations.c.link_hash == link_hash, live).values(other_person_at=seconds(now))
-        )
+        noted = {f"{told}_at": seconds(now)}
+        self._c.execute(update(invitations).where(invitations.c.link_hash == link_hash, live).values(noted))
 
-    def other_person_at(self, invitation_id: str) -> datetime | None:
+    def refused_at(self, invitation_id: str, told: Told) -> datetime | None:
         """When that last was."""
-        query = select(invitations.c.other_person_at).where(invitations.c.id == invitation_id)
+        query = select(invitations.c[f"{told}_at"]).where(invitations.c.id == invitation_id)
         return instant_or_none(self._c.execute(query).scalar_one())
 
     def _of(self, meeting_id: str, role: Role) -> list[Invitation]:

@@ -18,7 +18,7 @@ from sqlalchemy import (
     Table,
 )
 
-REVISION = "0011"
+REVISION = "0012"
 """The migration this code is written for."""
 
 metadata = MetaData(
@@ -201,6 +201,7 @@ invitations = Table(
     Column("created_at", Integer, nullable=False),
     Column("person_hash", String),  # of the personal number that the organiser gave; null: none
     Column("other_person_at", Integer),  # when somebody else last proved who they are with this link
+    Column("too_weak_at", Integer),  # when somebody last proved to be this person in a way that is not accepted
 )
 
 challenges = Table(

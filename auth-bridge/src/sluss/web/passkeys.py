@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from sluss.domain.assurance import Purpose
-from sluss.domain.errors import InvalidInput, NotVerified
+from sluss.domain.errors import InvalidInput, ModelRefused, NotVerified
 from sluss.web import account, organiser
 from sluss.web.context import ADDRESS, SERVICES, SESSION
 from sluss.web.pages import N_, REFUSED_PASSKEY, read_form, render
@@ -68,6 +68,8 @@ async def add(request: web.Request) -> web.StreamResponse:
     response = await _response(request)
     try:
         await request.app[SERVICES].passkeys.add(request.match_info["link"], request[SESSION], response)
+    except ModelRefused as error:
+        return await link_page(request, error)
     except NotVerified:
         return await link_page(request, NotVerified(public=_NOT_ADDED))
     raise web.HTTPSeeOther(link_path(request))
