@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.hosts.debian_12 import debian_12, wheels, with_modem
 from tests.hosts.image import Image
-from tests.hosts.jitsi import jitsi, sources
+from tests.hosts.jitsi import jitsi, mirror, sources, with_jitsi
 from tests.hosts.nspawn import Host, Network
 from tests.hosts.provision import Play, play
 
-__all__ = ["jitsi", "sources"]  # fixtures
+__all__ = ["debian_12", "jitsi", "mirror", "sources", "wheels"]  # fixtures
 
 NAMES = ("portal.sluss.test", "meet.sluss.test", "outbox.sluss.test")
 
@@ -28,8 +31,17 @@ ORDER = ("unit", "attacks", "hosts", "browser")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run what is quick first and browsers last: Playwright's loop stays, and asyncio's tests want their own."""
-    items.sort(key=lambda item: ORDER.index(item.path.relative_to(Path(__file__).parent).parts[0]))
+    """Run what is quick first and browsers last: Playwright's loop stays, and asyncio's tests want their own.
+
+    Very last those for which the shared server is set up otherwise, which stays so (`ways`).
+    """
+
+    items.sort(key=lambda item: (ORDER.index(room(item)), "ways" in getattr(item, "fixturenames", ())))
+
+
+def room(item: pytest.Item) -> str:
+    """Of the tests: `unit` and so on."""
+    return item.path.relative_to(Path(__file__).parent).parts[0]
 
 
 @dataclass(frozen=True)
@@ -55,30 +67,74 @@ class Server:
         return play(self.machine)
 
 
-@pytest.fixture(scope="session")
-def boot() -> Iterator[Callable[..., Host]]:
-    """Boot a new, plain Debian: `boot("name")`, `boot("name", "bookworm")`."""
-    if "SLUSS_RUN" not in os.environ:
-        pytest.fail("hosts need a network of their own: run this through ./sluss test", pytrace=False)
-    network = Network.free("sluss0")
-    network.up()
-    hosts: list[Host] = []
+class Boot:
+    """Boots a new, plain Debian: `boot("name")`, `boot("name", "bookworm")`."""
 
-    def boot_host(name: str, release: str = "trixie") -> Host:
-        address = str(network.subnet[2 + len(hosts)])
-        host = Host(name, Path(os.environ["SLUSS_RUN"]) / name, network, address)
-        hosts.append(host)
+    def __init__(self, network: Network) -> None:
+        self.network, self.hosts = network, []
+
+    def place(self, name: str) -> Host:
+        """What will be a host, and has its address."""
+        address = str(self.network.subnet[2 + len(self.hosts)])
+        self.hosts.append(Host(name, Path(os.environ["SLUSS_RUN"]) / name, self.network, address))
+        return self.hosts[-1]
+
+    def __call__(self, name: str, release: str = "trixie") -> Host:
+        host = self.place(name)
         host.create(Image(release).build())
         host.start()
         return host
 
-    yield boot_host
-    for host in hosts:
+
+@pytest.fixture(scope="session")
+def boot() -> Iterator[Boot]:
+    if "SLUSS_RUN" not in os.environ:
+        pytest.fail("hosts need a network of their own: run this through ./sluss test", pytrace=False)
+    network = Network.free("sluss0")
+    network.up()
+    booting = Boot(network)
+    yield booting
+    for host in booting.hosts:
         host.destroy()
 
 
+def first_run(machine: Host) -> Play:
+    """Boot a plain Debian and make it a Sluss."""
+    machine.create(Image("trixie").build())
+    machine.start()
+    return play(machine)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ahead(request: pytest.FixtureRequest) -> Iterator[dict[str, tuple[Host, Future]]]:
+    """Make hosts while the unit tests run, by fixture: where they are, and what came of it.
+
+    In processes of their own, which do not see what unit tests do to their environment.
+    """
+    names = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
+    rooms = {room(item) for item in request.session.items}
+    if "SLUSS_RUN" not in os.environ or "SLUSS_HOST" in os.environ or "unit" not in rooms:
+        yield {}
+        return
+    jobs: dict[str, tuple[Host, Future]] = {}
+    with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as pool:
+        pool.submit(os.getpid)  # they begin now, before this process has threads
+        if "host" in names:
+            machine = request.getfixturevalue("boot").place("sluss-demo")
+            jobs["host"] = machine, pool.submit(first_run, machine)
+        if "debian_12" in names:
+            machine = request.getfixturevalue("boot").place("sluss-demo-12")
+            cache = request.getfixturevalue("tmp_path_factory").mktemp("cache")
+            jobs["debian_12"] = machine, pool.submit(with_modem, machine, request.getfixturevalue("wheels"), cache)
+        if "jitsi" in names:
+            machine = request.getfixturevalue("boot").place("sluss-jitsi")
+            where = request.getfixturevalue("sources"), request.getfixturevalue("mirror")
+            jobs["jitsi"] = machine, pool.submit(with_jitsi, machine, *where)
+        yield jobs
+
+
 @pytest.fixture(scope="session")
-def host(request: pytest.FixtureRequest) -> Server:
+def host(request: pytest.FixtureRequest, ahead: dict[str, tuple[Host, Future]]) -> Server:
     """Provision the server that the tests of hosts, browsers and attacks share. Its names resolve here.
 
     A test that starts pytest itself names its own server in SLUSS_HOST (folder and address); it is used as it is.
@@ -87,14 +143,19 @@ def host(request: pytest.FixtureRequest) -> Server:
         folder, address = os.environ["SLUSS_HOST"].split()
         machine = Host("sluss-demo", Path(folder), Network.free("sluss0"), address)
         return Server(machine, Play("", False, 0), machine.folder / "ca.pem")
-    machine = request.getfixturevalue("boot")("sluss-demo")
-    first_run = play(machine)
-    if first_run.failed:
-        pytest.fail(f"site.yml stopped:\n{first_run.failure}", pytrace=False)
+    if "host" in ahead:
+        machine, done = ahead["host"]
+        wait(job for _, job in ahead.values())  # what needs hosts may also need the machine for itself
+        run = done.result()
+    else:
+        machine = request.getfixturevalue("boot").place("sluss-demo")
+        run = first_run(machine)
+    if run.failed:
+        pytest.fail(f"site.yml stopped:\n{run.failure}", pytrace=False)
     ca_file = machine.folder / "ca.pem"
     ca_file.write_text(machine.run("cat /etc/sluss/tls/ca.pem").stdout)
     hosts = Path(
         "/etc/hosts"
     )  # the run's own copy; the first line that has a name counts, and a demo may have written one
     hosts.write_text(f"{machine.address} {' '.join(NAMES)}\n{hosts.read_text()}")
-    return Server(machine, first_run, ca_file)
+    return Server(machine, run, ca_file)

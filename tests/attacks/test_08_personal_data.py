@@ -86,7 +86,7 @@ async def test_who_is_here_is_for_those_who_may_enter(site: Site, meeting: Meeti
         assert person.browser.get(f"{person.path}/here").status in {401, 403}
         assert Browser(site).get(f"{person.path}/here").status in {401, 403}
         person.prove()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not (people := person.browser.get(f"{person.path}/here").json()["people"]):  # noqa: ASYNC110
                 await asyncio.sleep(0.1)  # the bridge hears of it in its own time
         [shown] = people

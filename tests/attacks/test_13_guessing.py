@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import secrets
-import statistics
 import time
 
 import pyotp
@@ -45,7 +44,7 @@ def test_sign_in_takes_as_long_for_who_is_no_organiser(site: Site):
             began = time.perf_counter()
             sign_in(browser, email if known else f"{secrets.token_hex(4)}@sluss.test", "segel mot lugnt")
             took[known].append(time.perf_counter() - began)
-    known, unknown = (statistics.median(samples) for samples in took.values())
+    known, unknown = (min(samples) for samples in took.values())  # what a busy machine adds is not theirs
     assert abs(known - unknown) < 0.4 * known, took
 
 

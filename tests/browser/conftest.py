@@ -15,8 +15,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright
+from tests.browser.ways import ways
 from tests.hosts.nspawn import Host
+
+__all__ = ["ways"]  # a fixture
+
+expect.set_options(timeout=15_000)  # a busy machine is slow; a rule about time says its own
 
 POLICY = Path(__file__).parents[2] / "auth-bridge/src/sluss/default-policy.yml"
 PHONE = {"viewport": {"width": 390, "height": 780}, "has_touch": True, "device_scale_factor": 2}

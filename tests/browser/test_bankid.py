@@ -2,15 +2,16 @@
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import Page, expect
 from tests.browser.conftest import PHONE
+from tests.browser.ways import Way
 from tests.doubles.bankid import double
 from tests.doubles.bankid.double import API, SIGNS, WAITS, complete, failed
-from tests.hosts.provision import play
 from tests.unit.certificates import Authority
 
 PORT = 8445
@@ -23,12 +24,12 @@ SIGNING = 20_000
 """Milliseconds: a page asks every two seconds how it goes."""
 
 
-@pytest.fixture
-def bankid(host, tmp_path):
-    """The host with BankID set up as an administrator does it, and the double there; as before in the end."""
+@contextmanager
+def way(host, folder: Path) -> Iterator[Way]:
+    """BankID's double is on the host."""
     for side in ("bank", "clients"):
-        (tmp_path / side).mkdir()
-    bank, clients = Authority(tmp_path / "bank"), Authority(tmp_path / "clients")
+        (folder / side).mkdir()
+    bank, clients = Authority(folder / "bank"), Authority(folder / "clients")
     certificate, key = clients.issue("demo")
     served = bank.issue("localhost")
     files = {"double.py": Path(double.__file__), "cert.pem": served[0], "key.pem": served[1], "ca.pem": clients.file}
@@ -40,12 +41,9 @@ def bankid(host, tmp_path):
     command = f"/opt/sluss/venv/bin/python /run/{UNIT}/double.py {PORT} {arguments}"
     host.run(f"systemd-run --quiet --collect --unit={UNIT} {command}")
     paths = {"certificate": str(certificate), "key": str(key), "authority": str(bank.file)}
-    chosen = {"sluss_bankid": {"environment": "test", "url": f"https://localhost:{PORT}{API}", **paths}}
-    made = play(host.machine, "site.yml", "demo", "-e", json.dumps(chosen))
-    assert not made.failed, made.failure
-    yield
+    settings = {"sluss_bankid": {"environment": "test", "url": f"https://localhost:{PORT}{API}", **paths}}
+    yield Way(None, settings, {}, "")
     host.run(f"systemctl stop {UNIT}; rm -r /run/{UNIT}")
-    assert not host.provision().failed
 
 
 def invite(host) -> None:
@@ -67,7 +65,7 @@ def use_bankid(page: Page, button: str) -> None:
     assert code.evaluate("image => image.naturalWidth") > 100
 
 
-def test_bankid_opens_the_invitation_and_the_meeting_in_both_languages(bankid, host, people, outbox, picture):
+def test_bankid_opens_the_invitation_and_the_meeting_in_both_languages(ways, host, people, outbox, picture):
     invite(host)
     link = outbox.link(ANNA)
 

@@ -2,7 +2,10 @@
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pyotp
@@ -11,7 +14,7 @@ import yaml
 from playwright.sync_api import Page, expect
 from tests.browser.conftest import PHONE, POLICY, Outbox, _wait
 from tests.browser.test_story import ZONE, Organiser
-from tests.hosts.provision import play
+from tests.browser.ways import Way
 from tests.unit.slapd import BASE, ORGANISERS, SERVICE, SERVICE_PASSWORD, dn, group, person, running
 
 NAME = "directory.sluss.test"
@@ -33,10 +36,9 @@ def with_passwords() -> dict:
     return policy
 
 
-@pytest.fixture(scope="module")
-def slapd(host, tmp_path_factory):
-    """The directory, and the shared server provisioned with it; afterwards the server is as it was."""
-    folder, address = tmp_path_factory.mktemp("slapd"), host.machine.network.gateway
+@contextmanager
+def way(host, folder: Path) -> Iterator[Way]:
+    address = host.machine.network.gateway
     with running(folder / "it", *PEOPLE, host=NAME, address=address) as directory:
         settings = {
             "sluss_ldap": {
@@ -50,16 +52,15 @@ def slapd(host, tmp_path_factory):
             "sluss_ldap_password": SERVICE_PASSWORD,
             "sluss_policy": with_passwords(),
         }
-        host.run(f"cp /etc/hosts /root/hosts && echo '{address} {NAME}' >> /etc/hosts")
-        provisioned = play(host.machine, "site.yml", "demo", "--extra-vars", json.dumps(settings))
-        try:
-            assert not provisioned.failed, provisioned.failure
-            yield directory
-        finally:
-            host.run("cp /root/hosts /etc/hosts; rm /root/hosts")
-            again = play(host.machine)
-        assert not again.failed, again.failure
-        assert host.run("test -e /etc/sluss/credentials/ldap-password", check=False).returncode
+        yield Way(directory, settings, {NAME: address}, "/etc/sluss/credentials/ldap-password /etc/sluss/policy.yml")
+
+
+@pytest.fixture
+def slapd(ways):
+    """The directory. A test may stop it."""
+    yield ways.directory.it
+    ways.directory.it.stop()
+    ways.directory.it.start()
 
 
 class OfTheDirectory(Organiser):

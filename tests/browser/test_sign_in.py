@@ -1,7 +1,8 @@
 """The organisation's own sign-in in a browser: a real OpenID provider, the provisioned host, both languages."""
 
-import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,8 @@ from playwright.sync_api import Page, expect
 from tests.browser.conftest import PHONE, Outbox, People, chromium_that_trusts
 from tests.browser.openid import provider as openid
 from tests.browser.test_story import ANNA, BO, Organiser
+from tests.browser.ways import Way
 from tests.conftest import TICKET
-from tests.hosts.provision import play
 
 KIM, CIA = "kim.berg@sluss.test", "cia.dal@example.org"
 PEOPLE = {
@@ -21,29 +22,21 @@ PEOPLE = {
 }
 
 
-@pytest.fixture(scope="module")
-def login(host, tmp_path_factory):
-    """The provider, and the shared server provisioned with it; afterwards the server is as it was."""
-    folder = tmp_path_factory.mktemp("openid")
+@contextmanager
+def way(host, folder: Path) -> Iterator[Way]:
     address = host.machine.network.gateway
     with openid.running(folder, address, host.portal_url, PEOPLE, host.ca_file) as provider:
-        here = Path("/etc/hosts")  # the run's own copy
-        before = here.read_text()
-        here.write_text(f"{address} {openid.NAME}\n{before}")
         trusted = "/usr/local/share/ca-certificates/login.crt"
-        authority = provider.authority.file.read_text()
-        host.run(f"cat > {trusted} && update-ca-certificates", input=authority)
-        host.run(f"cp /etc/hosts /root/hosts && echo '{address} {openid.NAME}' >> /etc/hosts")
-        provisioned = play(host.machine, "site.yml", "demo", "--extra-vars", json.dumps(provider.settings))
-        try:
-            assert not provisioned.failed, provisioned.failure
-            yield provider
-        finally:
-            here.write_text(before)
-            host.run(f"cp /root/hosts /etc/hosts; rm {trusted} /root/hosts; update-ca-certificates --fresh")
-            again = play(host.machine)
-        assert not again.failed, again.failure
-        assert host.run("test -e /etc/sluss/credentials/sign-in-secret", check=False).returncode
+        host.run(f"cat > {trusted} && update-ca-certificates", input=provider.authority.file.read_text())
+        traces = "/etc/sluss/credentials/sign-in-secret"
+        yield Way(provider, provider.settings, {openid.NAME: address}, traces)
+        host.run(f"rm {trusted}; update-ca-certificates --fresh")
+
+
+@pytest.fixture
+def login(ways):
+    """The provider."""
+    return ways.sign_in.it
 
 
 @pytest.fixture

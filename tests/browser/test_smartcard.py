@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from playwright.sync_api import Browser, Page, expect
 from tests.browser.conftest import DESK, _wait, chromium_that_trusts
-from tests.hosts.provision import Play, play
+from tests.browser.ways import Way
 from tests.unit.certificates import ON_A_CARD, Authority, account
 
 NAME, PORTAL, MEET = "card.sluss.test", "portal.sluss.test", "meet.sluss.test"
@@ -62,9 +62,6 @@ class Cards:
         }
         self._number = 0
 
-    def provision(self) -> Play:
-        return play(self.host.machine, "site.yml", "demo", "-e", json.dumps({"sluss_smartcard": self.settings}))
-
     def issue(self, person: tuple[str, str] = ANNA, authority: Authority | None = None, **options) -> Card:
         """A new card of somebody."""
         name, address = person
@@ -98,24 +95,18 @@ class Cards:
         return set(self.host.run("pgrep -f '^nginx: worker process$'").stdout.split())
 
 
+@contextmanager
+def way(host, folder: Path) -> Iterator[Way]:
+    made = Cards(host, folder)
+    traces = "/etc/sluss/smartcard /etc/systemd/system/sluss-crl.path /etc/tmpfiles.d/sluss-card.conf"
+    yield Way(made, {"sluss_smartcard": made.settings}, {NAME: host.address}, traces)
+
+
 @pytest.fixture(scope="module")
-def cards(host, tmp_path_factory) -> Iterator[Cards]:
-    """The shared server with smart cards set up as an administrator does it; as before in the end."""
-    made = Cards(host, tmp_path_factory.mktemp("cards"))
-    here = Path("/etc/hosts")  # the run's own copy
-    before = here.read_text()
-    here.write_text(f"{host.address} {NAME}\n{before}")
-    provisioned = made.provision()
-    try:
-        assert not provisioned.failed, provisioned.failure
-        host.run(f"sluss organiser add --name 'Kaj Kort' --email {ORGANISER}")
-        yield made
-    finally:
-        here.write_text(before)
-        again = host.provision()
-    assert not again.failed, again.failure
-    gone = "/etc/sluss/smartcard /etc/systemd/system/sluss-crl.path /etc/tmpfiles.d/sluss-card.conf"
-    assert not host.run(f"ls -d {gone}", check=False).stdout
+def cards(ways) -> Cards:
+    """The shared server takes them."""
+    ways.host.run(f"sluss organiser add --name 'Kaj Kort' --email {ORGANISER}")
+    return ways.smartcard.it
 
 
 @pytest.fixture(scope="module")
@@ -389,10 +380,10 @@ def test_card_opens_the_invitation_and_the_meeting_in_both_languages(cards, link
     assert not re.search(r"/card/[\w-]{43}", logged)
 
 
-def test_second_run_changes_nothing_and_keeps_the_newer_list(cards):
+def test_second_run_changes_nothing_and_keeps_the_newer_list(cards, ways):
     assert cards.publish(cards.own.revoke(cards.issue().certificate)) == "success"
     newer = cards.host.run(f"cat {CRL}").stdout
-    again = cards.provision()
+    again = ways.provision()
     assert not again.failed, again.failure
     assert again.changed == 0, again.output
     assert cards.host.run(f"cat {CRL}").stdout == newer

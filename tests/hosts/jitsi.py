@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from tests.doubles.jitsi.build import build
+from tests.hosts.image import Image
 from tests.hosts.nspawn import Host
 from tests.hosts.provision import Play, play
 
@@ -86,19 +87,40 @@ class Installed:
 
 
 @pytest.fixture(scope="session")
-def jitsi(boot, sources) -> Iterator[Installed]:
-    machine = boot("sluss-jitsi")
+def mirror(boot, sources) -> Iterator[str]:
+    """Its address."""
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=sources.mirror)
-    with http.server.ThreadingHTTPServer((machine.network.gateway, 0), handler) as server:
+    with http.server.ThreadingHTTPServer((boot.network.gateway, 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        mirror = f"http://{server.server_address[0]}:{server.server_address[1]}"
-        stranger = options(jitsi_source="mirror", jitsi_mirror_url=mirror, jitsi_mirror_key=sources.other_key)
-        refused = play(machine, "site.yml", "demo", *stranger)
-        traces = machine.run("ls -d /tmp/sluss-jitsi-* /etc/sluss /etc/jitsi /etc/prosody || true").stdout
-        bundle = options(jitsi_source="bundle", jitsi_bundle=sources.bundle)
-        first = play(machine, "site.yml", "demo", *bundle)
-        if first.failed:
-            pytest.fail(f"site.yml stopped:\n{first.failure}", pytrace=False)
-        second = play(machine, "site.yml", "demo", *bundle)
-        yield Installed(machine, sources, mirror, refused, traces, first, second)
+        yield f"http://{server.server_address[0]}:{server.server_address[1]}"
         server.shutdown()
+
+
+def with_jitsi(machine: Host, sources: Sources, mirror: str) -> tuple[Play, str, Play, Play]:
+    """Boot a plain Debian, and run the play on it with a source that is refused, then with the bundle, twice.
+
+    All that `Installed` has of it.
+    """
+    machine.create(Image("trixie").build())
+    machine.start()
+    stranger = options(jitsi_source="mirror", jitsi_mirror_url=mirror, jitsi_mirror_key=sources.other_key)
+    refused = play(machine, "site.yml", "demo", *stranger)
+    traces = machine.run("ls -d /tmp/sluss-jitsi-* /etc/sluss /etc/jitsi /etc/prosody || true").stdout
+    bundle = options(jitsi_source="bundle", jitsi_bundle=sources.bundle)
+    first = play(machine, "site.yml", "demo", *bundle)
+    second = first if first.failed else play(machine, "site.yml", "demo", *bundle)
+    return refused, traces, first, second
+
+
+@pytest.fixture(scope="session")
+def jitsi(boot, sources, mirror, ahead) -> Installed:
+    if "jitsi" in ahead:
+        machine, done = ahead["jitsi"]
+        made = done.result()
+    else:
+        machine = boot.place("sluss-jitsi")
+        made = with_jitsi(machine, sources, mirror)
+    installed = Installed(machine, sources, mirror, *made)
+    if installed.first.failed:
+        pytest.fail(f"site.yml stopped:\n{installed.first.failure}", pytrace=False)
+    return installed

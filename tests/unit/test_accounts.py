@@ -6,7 +6,6 @@ import re
 
 import pyotp
 import pytest
-from argon2 import PasswordHasher
 from tests.unit.authenticator import Authenticator
 from tests.unit.test_audit import entries
 from tests.unit.world import ANNA, BROWSER, MOBILE, PASSWORD, PORTAL, World
@@ -21,12 +20,6 @@ from sluss.domain.meetings import Organiser
 ADDRESS = "192.0.2.1"
 EVA, OLLE = "eva@example.org", "olle@example.org"
 BERTIL = ("Bertil Berg", "bertil@example.org", "070-174 06 06")
-
-
-@pytest.fixture(autouse=True)
-def quick(world):
-    """See test_organisers.py."""
-    world.services.organisers._passwords._hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 
 @pytest.fixture

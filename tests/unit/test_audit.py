@@ -516,8 +516,10 @@ async def test_log_says_nothing_that_names_or_reaches_anybody(tmp_path):
         text = "".join(line.entry for line in [line async for line in world.services.audit.lines()])
         codes = re.findall(r"\d{6}", "".join(sms for _, sms in world.sms.sent))
     secrets = [*ANNA, *BERTIL, "701740605", "Budget", organiser.name, organiser.email, TOLD, session, ticket.token]
-    for secret in [*secrets, world.link(), world.link(BERTIL[1]), BROWSER, *codes]:
+    for secret in [*secrets, world.link(), world.link(BERTIL[1]), BROWSER]:
         assert secret not in text
+    for code in codes:
+        assert not re.search(rf"(?<![0-9a-f]){code}(?![0-9a-f])", text)  # a hash can have its digits
     assert organiser.id in text
 
 

@@ -45,6 +45,11 @@ async def test_groups_say_who_is_what(ldap):
     assert roles == [{"organiser"}, {"auditor"}, set()]
 
 
+def test_question_is_sent_at_once_and_waits_for_no_acknowledgement(ldap):
+    with ldap._connected() as connection:
+        assert connection.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 @pytest.mark.usefixtures("forgiving")
 async def test_password_is_checked_by_the_directory(ldap):
     assert await ldap.knows(dn("anna"), PASSWORD)

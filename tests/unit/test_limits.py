@@ -8,9 +8,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from argon2 import PasswordHasher
 from sqlalchemy import event
-from tests.unit.world import ANNA, BROWSER, MASTER, MOBILE, PASSWORD, World
+from tests.unit.world import ANNA, BROWSER, MASTER, MOBILE, PASSWORD, QUICK, World
 
 from sluss.app import _services
 from sluss.domain import limits
@@ -34,7 +33,6 @@ WRONG = "wrong"
 async def invited(world):
     """Anna and Bertil are invited to a meeting next month, so that nothing here is about its hour."""
     world.who, _ = await world.signed_in()
-    world.services.organisers._passwords._hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
     world.held = await world.meeting(world.who, ANNA, BERTIL, starts_in=30 * 24 * 60)
     return world
 
@@ -559,7 +557,7 @@ def with_rules(world: World, rules: SmsRules | None = None) -> World:
     world.worker._store = world.store
     ground = replace(world.ground, store=world.store, sms=rules or world.ground.sms, audit=Recorder())
     world.ground, world.services = ground, _services(ground, world.keys, lambda: world.door, gate=True)
-    world.services.organisers._passwords._hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    world.services.organisers._passwords._hasher = QUICK
     return world
 
 

@@ -43,12 +43,6 @@ async def code(world, value=None, browser=BROWSER):
     return (await world.services.organisers.second_factor(browser, value, ADDRESS)).session
 
 
-@pytest.fixture(autouse=True)
-def quick(world):
-    """Hashing as strong as production's takes a test's time; its parameters have a test of their own."""
-    world.services.organisers._passwords._hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-
-
 # Enrolment
 
 

@@ -44,7 +44,9 @@ if TYPE_CHECKING:
 
 MASTER = bytes(range(32))
 PASSWORD = "lagom svår mening 47"
-PASSWORD_HASH = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)  # quick, for tests alone
+QUICK = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+"""Hashing as strong as production's takes a test's time; its parameters have a test of their own."""
+PASSWORD_HASH = QUICK.hash(PASSWORD)
 ANNA = ("Anna Lindberg", "anna@example.org", "070-174 06 05")
 MOBILE = "+46701740605"
 PORTAL, MEET = "portal.sluss.test", "meet.sluss.test"
@@ -287,6 +289,7 @@ async def build(
     services = _services(
         ground, keys, lambda: door, gate=True, bankid=bankid, provider=provider, ldap=ldap, pace=0, cards=cards
     )
+    services.organisers._passwords._hasher = QUICK
     housekeeping = Housekeeping(ground, services.admission, services.directory, clock.seconds)
     try:
         yield World(services, ground, housekeeping, store, worker, clock, mail, sms, door, keys, database)

@@ -52,12 +52,12 @@ async def test_slow_bridge_is_a_no_while_others_go_on(rules: Script, room: str, 
         await rules.waiting.wait()
         asked = time.monotonic()
         await inside.ping()
-        assert time.monotonic() - asked < 1
+        assert time.monotonic() - asked < 2
         assert not joining.done()
         with pytest.raises(Refused) as no:
             await joining
         assert (no.value.condition, no.value.reason) == ("service-unavailable", "unavailable")
-        assert 2.5 < time.monotonic() - began < 4.5
+        assert 2.5 < time.monotonic() - began < 8
         with capture_logs() as logs:
             rules.hold.set()  # the yes comes now
             rules.asked.clear()
@@ -75,7 +75,7 @@ async def test_slow_bridge_gives_no_session_either(rules: Script, room: str, gat
         async with enter(rules.person(room)):
             pass
     assert (no.value.condition, no.value.reason) == ("temporary-auth-failure", "unavailable")
-    assert 2.5 < time.monotonic() - began < 4.5
+    assert 2.5 < time.monotonic() - began < 8
 
 
 async def test_person_put_out_while_waiting_at_the_door_does_not_enter(

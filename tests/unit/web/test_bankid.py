@@ -237,7 +237,7 @@ async def test_organiser_gives_a_personal_number_and_is_told_of_another_person(b
     assert "Write a personal number such as" in olle.page.text
     await olle.submit("/meetings/new", **typed, participant_personal_number=["19500118-2046", "", ""])
     assert "You have given a personal number" in olle.page.text
-    assert "2046" not in olle.page.html
+    assert not re.search("0118-?2046", olle.page.html)
     place = olle.page.path
     link = await bank.portal.link(type("Bo", (), {"email": "bo@example.org"}))
     bank.world.sql("UPDATE meetings SET sensitivity = 'confidential'")

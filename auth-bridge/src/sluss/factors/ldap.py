@@ -7,6 +7,7 @@ would take passwords to servers that nobody named.
 
 import asyncio
 import re
+import socket
 import ssl
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -104,6 +105,8 @@ class _Tls(ldap3.Tls):  # type: ignore[misc]  # it has no types
 
     def wrap_socket(self, connection: Any, do_handshake: bool = False) -> None:
         """What ldap3 calls, for ldaps and after StartTLS."""
+        # Otherwise what follows the handshake waits for the server's delayed acknowledgement, 40 ms.
+        connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.socket = self._context.wrap_socket(
             connection.socket, do_handshake_on_connect=do_handshake, server_hostname=connection.server.host
         )
