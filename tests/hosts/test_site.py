@@ -199,6 +199,11 @@ MISTAKES = {
     "sluss_ssh_sources": (["192.0.2.0/24"], "you would lock yourself out"),
     "sluss_portal_host": ("meet.sluss.test", "must differ"),
     "sluss_meet_host": ("Meet", "full host name in lower case"),
+    # What only the role's own specification knows
+    "sluss_bankid": (
+        {"environment": "test", "accepted_rsk": "low", **dict.fromkeys(("certificate", "key", "authority"), __file__)},
+        "bridge_bankid.accepted_rsk",
+    ),
 }
 
 
@@ -213,7 +218,9 @@ CHECK = """
 @pytest.fixture(scope="module")
 def said_of(host, tmp_path_factory) -> dict[str, str]:
     """What Ansible says of each mistake, in one run: in its inventory the server has a name for each of them."""
-    folder = tmp_path_factory.mktemp("mistakes")
+    folder = tmp_path_factory.mktemp("mistakes") / "playbooks"
+    folder.mkdir()
+    (folder.parent / "roles").symlink_to(REPOSITORY / "roles")
     playbook, inventory = folder / "check.yml", folder / "hosts.yml"
     playbook.write_text(CHECK.format(check=REPOSITORY / "playbooks/tasks/check_settings.yml"))
     for name in ("group_vars", "filter_plugins"):
