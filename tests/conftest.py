@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 from collections.abc import Iterator
@@ -105,6 +106,13 @@ def first_run(machine: Host) -> Play:
     return play(machine)
 
 
+AHEAD = {  # by fixture: the host's name, what makes it, and the fixtures that this needs
+    "host": ("sluss-demo", first_run, ()),
+    "debian_12": ("sluss-demo-12", with_modem, ("wheels",)),
+    "jitsi": ("sluss-jitsi", with_jitsi, ("sources", "mirror")),
+}
+
+
 @pytest.fixture(scope="session", autouse=True)
 def ahead(request: pytest.FixtureRequest) -> Iterator[dict[str, tuple[Host, Future]]]:
     """Make hosts while the unit tests run, by fixture: where they are, and what came of it.
@@ -117,20 +125,19 @@ def ahead(request: pytest.FixtureRequest) -> Iterator[dict[str, tuple[Host, Futu
         yield {}
         return
     jobs: dict[str, tuple[Host, Future]] = {}
-    with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as pool:
-        pool.submit(os.getpid)  # they begin now, before this process has threads
-        if "host" in names:
-            machine = request.getfixturevalue("boot").place("sluss-demo")
-            jobs["host"] = machine, pool.submit(first_run, machine)
-        if "debian_12" in names:
-            machine = request.getfixturevalue("boot").place("sluss-demo-12")
-            cache = request.getfixturevalue("tmp_path_factory").mktemp("cache")
-            jobs["debian_12"] = machine, pool.submit(with_modem, machine, request.getfixturevalue("wheels"), cache)
-        if "jitsi" in names:
-            machine = request.getfixturevalue("boot").place("sluss-jitsi")
-            where = request.getfixturevalue("sources"), request.getfixturevalue("mirror")
-            jobs["jitsi"] = machine, pool.submit(with_jitsi, machine, *where)
+    pool = ProcessPoolExecutor(2, multiprocessing.get_context("fork"))
+    pool.submit(os.getpid)  # they begin now, before this process has threads
+    try:
+        for fixture, (name, make, needs) in AHEAD.items():
+            # What cannot be had, the fixture itself says, to the tests that need it.
+            with contextlib.suppress(Exception, pytest.fail.Exception):
+                if fixture in names:
+                    given = [request.getfixturevalue(need) for need in needs]
+                    machine = request.getfixturevalue("boot").place(name)
+                    jobs[fixture] = machine, pool.submit(make, machine, *given)
         yield jobs
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,9 @@ module:depends("sluss_firewall");
 local tickets = setmetatable({}, { __mode = "k" });
 local questions = setmetatable({}, { __mode = "k" });
 
+-- Every session with a yes to its ticket, signed in or not: whose it is. The gate's orders are about these.
+local people = setmetatable(module:shared "people", { __mode = "k" });
+
 local function take_ticket(transport)
 	return function (event)
 		local session, url = event.session, event.request.url;
@@ -44,7 +47,8 @@ local function set_jitsi_fields(session, room, attr)
 	prosody.events.fire_event("jitsi-authentication-token-verified", { session = session, claims = claims });
 end
 
--- The ticket is spent here, whatever the answer. That comes while the client still chooses how to sign in.
+-- The ticket is spent here, whatever the answer, which comes while the client still chooses how to sign in.
+-- Returns the question, or the reason why there is none, as its `reason`.
 local function spend(session)
 	local ticket = tickets[session];
 	tickets[session] = nil;
@@ -56,7 +60,9 @@ local function spend(session)
 		room = ticket.room;
 		transport = session.sluss.transport;
 		address = session.ip;
-	}, ticket.token);
+	}, ticket.token, function (yes)
+		people[session] = { room = ticket.room, username = yes.username };
+	end);
 end
 
 -- Returns the username, or nil and the reason
@@ -67,7 +73,7 @@ local function redeem(session)
 	local verdict, reason = bridge.answer(question);
 	if not verdict then return nil, reason; end
 	local attr = verdict.attr;
-	if (attr.username or "") == "" or not attr.name or session.type ~= "c2s_unauthed" then
+	if (attr.username or "") == "" or not attr.name or session.type ~= "c2s_unauthed" or session.destroyed then
 		return nil, "unavailable";
 	end
 	session.sluss.room = question.attr.room;
@@ -109,9 +115,9 @@ end
 
 local provider = {};
 
--- Called when a stream to this host has opened
+-- Called when a stream to this host has opened, and at each attempt after the first
 function provider.get_sasl_handler(session)
-	if session.sluss then questions[session] = spend(session); end
+	if session.sluss then questions[session] = questions[session] or spend(session); end
 	return new_sasl(session);
 end
 

@@ -39,10 +39,13 @@ local function is_bridge(jid)
 	return false;
 end
 
-local function close(id, answer)
+local function close(id, reply)
 	local question = open[id];
 	open[id], count = nil, count - 1;
-	question.answer, question.answered_at = answer, now();
+	local verdict = reply and reply:get_child("verdict", xmlns);
+	if verdict and verdict.attr.session == question.attr.session then question.verdict = verdict; end
+	question.answered_at = now();
+	if question.verdict and verdict.attr.allow == "true" and question.heard_yes then question.heard_yes(verdict.attr); end
 	if question.done then question.done(); end
 end
 
@@ -64,15 +67,16 @@ end);
 
 -- Send a question to the next bridge whose link is up; false if there is none, or no more time
 local function send(question)
-	question.answer, question.answered_at, question.done = nil, nil, nil;
+	question.answered_at, question.done = nil, nil;
 	while question.tried < #bridges do
 		question.tried = question.tried + 1;
-		local to = bridges[question.tried];
+		local to, token = bridges[question.tried], question.token;
+		if question.tried == #bridges then question.token = nil; end -- nobody is left to ask
 		if connected(to) and now() < question.deadline and count < most_open then
 			asked = asked + 1;
 			local id = "q"..asked;
 			local iq = st.iq({ type = "get", id = id, from = module.host, to = to }):tag(question.name, question.attr);
-			if question.token then iq:text_tag("token", question.token); end
+			if token then iq:text_tag("token", token); end
 			question.to, open[id], count = to, question, count + 1;
 			module:send(iq);
 			return true;
@@ -82,9 +86,10 @@ local function send(question)
 end
 
 --- Begin to ask; what comes of it, `answer` says. `attr.session` must come back in the answer.
-local function begin(name, attr, token)
+-- @param heard_yes called with the yes's attributes as soon as it comes
+local function begin(name, attr, token, heard_yes)
 	attr.xmlns = xmlns;
-	local question = { name = name, attr = attr, token = token, deadline = now() + timeout, tried = 0 };
+	local question = { name = name, attr = attr, token = token, heard_yes = heard_yes, deadline = now() + timeout, tried = 0 };
 	question.waits = send(question);
 	return question;
 end
@@ -98,8 +103,8 @@ local function answer(question)
 			question.done = done;
 			wait();
 		end
-		local verdict = question.answer and question.answer:get_child("verdict", xmlns);
-		if verdict and verdict.attr.session == question.attr.session then
+		local verdict = question.verdict;
+		if verdict then
 			if verdict.attr.allow == "true" then return verdict; end
 			return nil, verdict.attr.reason or "unavailable";
 		end

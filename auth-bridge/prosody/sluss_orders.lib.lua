@@ -9,6 +9,8 @@ local attendance = module:require "sluss_attendance";
 local meet_host = module:get_option_string("sluss_meet_host");
 local xmlns = bridge.xmlns;
 
+local people = module:shared("/"..meet_host.."/auth_sluss/people"); -- also who has not signed in yet
+
 local function on_order(event_name, required, obey)
 	module:hook(event_name, function (event)
 		local origin, stanza = event.origin, event.stanza;
@@ -29,12 +31,11 @@ local function on_order(event_name, required, obey)
 	end);
 end
 
--- The sessions with a ticket for a room: one person's, or (without username) everybody's
+-- The sessions with a yes to a ticket for a room: one person's, or (without username) everybody's
 local function sessions_for(room_name, username)
 	local sessions = {};
-	for _, session in pairs(prosody.full_sessions) do
-		if session.host == meet_host and session.sluss and session.sluss.room == room_name
-		and (username == nil or session.username == username) then
+	for session, person in pairs(people) do
+		if not session.destroyed and person.room == room_name and (username == nil or person.username == username) then
 			table.insert(sessions, session);
 		end
 	end
@@ -51,7 +52,7 @@ on_order("iq-set/host/"..xmlns..":expel", { "room", "username" }, function (repl
 	local sessions = sessions_for(attr.room, attr.username);
 	attendance.because("expelled", function ()
 		for _, session in ipairs(sessions) do
-			local nick = room and room:get_occupant_jid(session.full_jid);
+			local nick = room and session.full_jid and room:get_occupant_jid(session.full_jid);
 			if nick then room:set_role(true, nick, nil, attr.text); end
 		end
 		close_all(sessions, attr.text);

@@ -84,6 +84,24 @@ async def test_out_on_every_device_within_two_seconds_and_not_back(
         pass
 
 
+@pytest.mark.parametrize("transport", ["websocket", "bosh"])
+@pytest.mark.parametrize("signed_in", [False, True])
+async def test_stream_that_waits_before_the_door_does_not_outlive_being_put_out(
+    site: Site, meeting: Meeting, transport: str, *, signed_in: bool
+):
+    """Its ticket is good and used up. Left as it is, it would be signed in whenever its owner likes."""
+    person = await asyncio.to_thread(meeting.newcomer)
+    ticket = person.ticket()
+    async with site.open(ticket, transport) as parked:
+        if signed_in:
+            await parked.sign_in()
+        assert await site.refused(ticket) == "used"
+        await asyncio.to_thread(meeting.put_out, person)
+        await asyncio.wait_for(parked.closed.wait(), WITHIN)
+        with pytest.raises((Refused, TimeoutError, aiohttp.ClientError)):
+            await parked.authenticate()
+
+
 async def test_others_are_told_that_somebody_was_put_out(meeting: Meeting, bo: Person):
     person = await asyncio.to_thread(meeting.newcomer)
     async with bo.enter() as other, person.enter("aaaa0001"):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,27 +42,27 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def with_modem(machine: Host, wheels: Path, cache: Path) -> tuple[Play, Play]:
+def with_modem(machine: Host, wheels: Path) -> tuple[Play, Play]:
     """Boot a plain Debian 12, and run the play on it, twice."""
     machine.create(Image("bookworm").build())
     machine.start()
     settings = {"sluss_sms": {"kind": "gammu-smsd"}, "sluss_wheels": str(wheels)}
     options = ("site.yml", "demo", "-e", json.dumps(settings))
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("SLUSS_CACHE", str(cache))  # nothing is packed yet
+        environment.setenv("SLUSS_CACHE", tempfile.mkdtemp(dir=os.environ["SLUSS_RUN"]))  # nothing is packed yet
         environment.setenv("PIP_INDEX_URL", NOWHERE)
         first = play(machine, *options)
         return first, first if first.failed else play(machine, *options)
 
 
 @pytest.fixture(scope="session")
-def debian_12(boot, wheels: Path, ahead, tmp_path_factory: pytest.TempPathFactory) -> Provisioned:
+def debian_12(boot, wheels: Path, ahead) -> Provisioned:
     if "debian_12" in ahead:
         machine, done = ahead["debian_12"]
         first, second = done.result()
     else:
         machine = boot.place("sluss-demo-12")
-        first, second = with_modem(machine, wheels, tmp_path_factory.mktemp("cache"))
+        first, second = with_modem(machine, wheels)
     if first.failed:
         pytest.fail(f"site.yml stopped:\n{first.failure}", pytrace=False)
     return Provisioned(machine, first, second)

@@ -453,33 +453,29 @@ async def test_entry_that_was_renamed_is_still_who_saw_the_invitation(invited, s
     await verify(invited, link, Purpose.JOIN)
 
 
-@pytest.fixture
-async def refusing(invited):
-    """The class takes no passwords."""
-    shipped = invited.ground.policy.of("confidential")
-    invited.change_class("internal", view=shipped.view, join=shipped.join)
-    return invited
-
-
-async def test_class_that_does_not_list_it_does_not_take_it_and_the_organiser_is_told_of_a_right_one(refusing):
-    link = refusing.link(ANNA)
-    assert Method.LDAP not in await refusing.services.participation.methods(link)
+async def test_class_that_does_not_list_it_does_not_take_it_and_the_organiser_is_told_of_a_right_one(invited):
+    invited.change_class("internal", join=invited.ground.policy.of("confidential").join)
+    link = invited.link(ANNA)
+    await verify(invited, link)
     for value, told in (("wrong", set()), (PASSWORD, {Told.TOO_WEAK})):
         with pytest.raises(NotVerified) as refused:
-            await verify(refusing, link, value=value)
+            await verify(invited, link, Purpose.JOIN, value=value)
         assert refused.value.public == NotVerified.public, "it does not say whether it would have been right"
-        assert refusing.told() == told
-    assert await refusing.services.participation.look(link, BROWSER) is None
+        assert invited.told() == told
 
 
-async def test_class_that_does_not_list_it_is_no_place_to_guess(refusing, slapd):
-    refusing.services.directory._pace = 0.3
+async def test_link_alone_reaches_nobodys_account_where_passwords_count_for_nothing(invited, slapd):
+    shipped = invited.ground.policy.of("confidential")
+    invited.change_class("internal", view=shipped.view, join=shipped.join)
+    invited.services.directory._pace = 0.3
     for value in (PASSWORD, "wrong", "wrong too", "wrong again"):
         began = asyncio.get_running_loop().time()
-        with pytest.raises(NotVerified):
-            await verify(refusing, refusing.link(ANNA), value=value)
+        with pytest.raises(NotVerified) as refused:
+            await verify(invited, invited.link(ANNA), value=value)
         assert asyncio.get_running_loop().time() - began >= 0.3
-    assert slapd.failures("anna") == 2
+        assert refused.value.public == NotVerified.public
+    assert slapd.failures("anna") == 0
+    assert invited.told() == set()
 
 
 async def test_directory_that_compares_addresses_loosely_makes_nobody_somebody_else(invited, monkeypatch):

@@ -82,7 +82,11 @@ def dependencies(lock: str, given: Path | None, python: str, machine: str, cache
             *(f"--platform={platform}" for platform in platforms),
             *(("--no-index", "--find-links", str(given)) if given else ()),
         )
-        folder.rename(wheels)
+        try:
+            folder.rename(wheels)
+        except OSError:
+            if not wheels.exists():  # made meanwhile by another play
+                raise
     return wheels
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 from tests.unit.gate.conftest import Connect, Script
 from tests.unit.gate.prosody import COMPONENT, CONFERENCE, MEET, SECRET, Prosody
-from tests.xmpp import CLIENT, Client, Refused, statuses
+from tests.xmpp import CLIENT, Client, Refused, open_stream, statuses
 
 from sluss.domain.errors import GateUnavailable
 from sluss.domain.gate import Occupant, Role, Stage
@@ -51,6 +51,21 @@ async def test_expelled_person_who_has_not_entered_yet_is_disconnected(
     async with enter(person) as client:
         assert await gate.expel(room, person.username, "Withdrawn") == 1
         await asyncio.wait_for(client.closed.wait(), 2)
+
+
+@pytest.mark.parametrize("signed_in", [False, True])
+async def test_expelled_person_who_has_a_stream_and_a_yes_but_no_session_yet_is_disconnected(
+    rules: Script, room: str, gate: Gate, url: str, *, signed_in: bool
+) -> None:
+    rules.admits_at_once, person = True, rules.person(room)
+    async with open_stream(url, MEET, room=room, token=person.token) as client:
+        if signed_in:
+            await client.sign_in()
+        await rules.has_answered(gate)
+        assert await gate.expel(room, person.username, "Withdrawn") == 1
+        await asyncio.wait_for(client.closed.wait(), 2)
+        with pytest.raises((Refused, TimeoutError, OSError)):
+            await client.authenticate()
 
 
 async def test_expelling_somebody_who_is_not_there_counts_nobody(room: str, gate: Gate) -> None:

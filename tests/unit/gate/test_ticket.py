@@ -102,7 +102,7 @@ async def test_bridge_is_asked_when_the_stream_opens_and_the_client_may_take_its
     async with open_stream(url, MEET, room=room, token=rules.person(room).token) as client:
         await asyncio.wait_for(rules.waiting.wait(), 5)  # nobody has signed in yet
         rules.hold.set()
-        await asyncio.wait_for(rules.looked.wait(), 5)
+        await rules.has_answered(gate)
         await client.authenticate()
         with pytest.raises(Refused):
             await client.try_sasl("ANONYMOUS")
@@ -111,10 +111,33 @@ async def test_bridge_is_asked_when_the_stream_opens_and_the_client_may_take_its
 
 async def test_no_that_came_before_the_client_signs_in_is_a_no(rules: Script, room: str, gate: Gate, url: str) -> None:
     async with open_stream(url, MEET, room=room, token="e30.e30.e30") as client:
-        await asyncio.wait_for(rules.looked.wait(), 5)
+        await rules.has_answered(gate)
         with pytest.raises(Refused) as no:
             await client.authenticate()
     assert no.value.reason == "bad-ticket"
+
+
+async def test_client_that_begins_anew_to_sign_in_has_the_answer_to_its_ticket(
+    rules: Script, room: str, gate: Gate, url: str
+) -> None:
+    async with open_stream(url, MEET, room=room, token=rules.person(room).token) as client:
+        with pytest.raises(Refused) as no:
+            await client.try_sasl("ANONYMOUS", "not base64!")
+        assert no.value.condition == "incorrect-encoding"
+        await client.authenticate()
+    assert len(rules.addresses) == 1
+
+
+async def test_stream_that_is_gone_when_the_answer_comes_troubles_nobody(
+    rules: Script, room: str, enter: Connect, gate: Gate, url: str
+) -> None:
+    rules.hold.clear()
+    async with open_stream(url, MEET, room=room, token=rules.person(room).token):
+        await asyncio.wait_for(rules.waiting.wait(), 5)
+    rules.hold.set()
+    await rules.has_answered(gate)
+    async with enter(rules.person(room)) as client:
+        await client.join("aaaa0001")
 
 
 async def test_verdict_about_another_session_is_a_no(rules: Script, room: str, gate: Gate, url: str) -> None:

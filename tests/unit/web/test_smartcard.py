@@ -214,6 +214,7 @@ async def test_certificate_in_a_file_opens_nothing_and_the_organiser_is_told_who
     assert pages[0] == pages[1]
     assert NONE_THAT_COUNTS in pages[0][1]
     assert reasons(portal) == ["certificate: of no policy that says that its key is on a card"] * 2
+    assert [one["details"]["told"] for one in audited(portal)] == ["other_person", "too_weak"]
     assert not portal.world.sql("SELECT * FROM verifications")
 
 

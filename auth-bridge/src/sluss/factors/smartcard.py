@@ -49,7 +49,7 @@ class Holder:
     """What stays the same when the person gets a new card: the account, or the whole name."""
     addresses: tuple[str, ...]
     """What an invitation to this person may be addressed to."""
-    on_card: bool
+    on_card: bool = False
     """Whether the certificate says that its key is on a card, or need not. One in a file proves too little."""
 
 

@@ -98,8 +98,8 @@ class Directory:
     async def verify(self, link: str, session: str, purpose: Purpose, password: str, address: str) -> None:
         """Complete a participant's verification with the password of whoever has the invited address in the directory.
 
-        It is asked also where the class takes no passwords, so that the organiser is told of a right one, which opens
-        nothing there: with the same limits, and the refusal takes as long as that of a wrong one.
+        Where the class takes no passwords, it is asked for a browser that has proved something by the link: a right one
+        opens nothing there, and the organiser is told. The refusal takes as long as that of a wrong one.
         Raises `NotVerified` for every reason, `TooManyTries`.
         """
         if not password:
@@ -113,6 +113,8 @@ class Directory:
             if invitation is None or meeting is None:
                 return refusal, "", False, False
             opens = self._g.policy.of(meeting.sensitivity).requirement(purpose).accepts(Method.LDAP)
+            if not opens and not known:
+                return refusal, "", False, False  # a link alone uses up nobody's tries where they are good for nothing
             # A browser has tries of its own at a password that it has proved before, and not by the phone, say.
             seen = [tx.verifications.latest(invitation.id, asked.session_hash, one, asked.at) for one in Purpose]
             proved = any(one is not None and one.method is Method.LDAP for one in seen)

@@ -35,7 +35,7 @@ class Asked:
     method: Method
     address: str
     at: datetime
-    told: Mapping[str, str] = field(default_factory=dict)
+    noted: Mapping[str, str] = field(default_factory=dict)
     """What else the audit entry says: words of ours."""
     proved_at: datetime | None = None
     """When it was proved, if that was before: from then on it ages."""
@@ -55,11 +55,11 @@ class Verifications:
         method: Method,
         address: str,
         proved_at: datetime | None = None,
-        **told: str,
+        **noted: str,
     ) -> Asked:
         """As the pages know it, now."""
         link_hash, session_hash = self._g.link_hash(link), self._g.session_hash(session)
-        return Asked(link_hash, session_hash, purpose, method, address, self._g.clock(), told, proved_at)
+        return Asked(link_hash, session_hash, purpose, method, address, self._g.clock(), noted, proved_at)
 
     def rules(self, tx: Transaction, link_hash: str) -> SensitivityClass | None:
         """The class of the meeting behind a link; of a link that is none one of the classes, always the same."""
@@ -96,8 +96,9 @@ class Verifications:
             done = self._complete(tx, asked, prove)
             whose = audit.invitation(tx.invitations.id_of(asked.link_hash))
             refused = done if isinstance(done, SlussError) else None
-            if isinstance(refused, NotVerified) and refused.told is not None:
-                tx.invitations.note_refused(asked.link_hash, refused.told, asked.at)
+            told = refused.told if isinstance(refused, NotVerified) else None
+            if told is not None:
+                tx.invitations.note_refused(asked.link_hash, told, asked.at)
             self._g.audit.record(
                 tx,
                 asked.at,
@@ -110,7 +111,8 @@ class Verifications:
                 method=asked.method,
                 origin=origin,
                 reason=str(refused or ""),
-                **asked.told,
+                **({"told": told} if told else {}),
+                **asked.noted,
             )
             return done
 
