@@ -99,6 +99,13 @@ def boot() -> Iterator[Boot]:
         host.destroy()
 
 
+def names_lead_to(address: str) -> None:
+    """In the run's own hosts file, and nowhere else: of two addresses a resolver takes the nearer, not the first."""
+    hosts = Path("/etc/hosts")
+    others = [line for line in hosts.read_text().splitlines() if not set(NAMES) & set(line.split())]
+    hosts.write_text("\n".join([f"{address} {' '.join(NAMES)}", *others, ""]))
+
+
 def first_run(machine: Host) -> Play:
     """Boot a plain Debian and make it a Sluss."""
     machine.create(Image("trixie").build())
@@ -161,8 +168,5 @@ def host(request: pytest.FixtureRequest, ahead: dict[str, tuple[Host, Future]]) 
         pytest.fail(f"site.yml stopped:\n{run.failure}", pytrace=False)
     ca_file = machine.folder / "ca.pem"
     ca_file.write_text(machine.run("cat /etc/sluss/tls/ca.pem").stdout)
-    hosts = Path(
-        "/etc/hosts"
-    )  # the run's own copy; the first line that has a name counts, and a demo may have written one
-    hosts.write_text(f"{machine.address} {' '.join(NAMES)}\n{hosts.read_text()}")
+    names_lead_to(machine.address)
     return Server(machine, run, ca_file)

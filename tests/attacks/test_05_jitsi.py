@@ -27,7 +27,7 @@ from tests.attacks.test_06_name_and_role import (
     test_participant_cannot_by_message,
     test_presence_does_not_reach_real_addresses,
 )
-from tests.conftest import NAMES, Server
+from tests.conftest import Server, names_lead_to
 from tests.xmpp import Refused, name_of, role_of
 
 __all__ = [
@@ -49,7 +49,7 @@ def site(jitsi) -> Iterator[Site]:
     ca_file.write_text(jitsi.machine.run("cat /etc/sluss/tls/ca.pem").stdout)
     hosts = Path("/etc/hosts")
     before = hosts.read_text()
-    hosts.write_text(f"{jitsi.machine.address} {' '.join(NAMES)}\n{before}")
+    names_lead_to(jitsi.machine.address)
     server = Server(jitsi.machine, jitsi.first, ca_file)
     insider = Insider(server)
     made = Site(server, insider, jitsi=True)
