@@ -43,9 +43,11 @@ local function close(id, reply)
 	local question = open[id];
 	open[id], count = nil, count - 1;
 	local verdict = reply and reply:get_child("verdict", xmlns);
-	if verdict and verdict.attr.session == question.attr.session then question.verdict = verdict; end
+	if verdict and verdict.attr.session == question.attr.session then
+		question.verdict, question.yes = verdict, verdict.attr.allow == "true";
+	end
 	question.answered_at = now();
-	if question.verdict and verdict.attr.allow == "true" and question.heard_yes then question.heard_yes(verdict.attr); end
+	if question.yes and question.heard_yes then question.heard_yes(verdict.attr); end
 	if question.done then question.done(); end
 end
 
@@ -105,7 +107,7 @@ local function answer(question)
 		end
 		local verdict = question.verdict;
 		if verdict then
-			if verdict.attr.allow == "true" then return verdict; end
+			if question.yes then return verdict; end
 			return nil, verdict.attr.reason or "unavailable";
 		end
 		module:log("warn", "No valid verdict on %s from %s", question.name, question.to);

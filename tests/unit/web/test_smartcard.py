@@ -186,6 +186,7 @@ async def test_wrong_link_withdrawn_link_and_other_persons_card_are_refused_in_t
     assert {status for status, _ in pages} == {403}
     assert len({text for _, text in pages}) == 1
     assert NOT_THEIRS in pages[0][1]
+    assert [one["details"].get("told") for one in audited(portal)] == [None, "other_person", None]
     assert not portal.world.sql("SELECT * FROM verifications")
 
 

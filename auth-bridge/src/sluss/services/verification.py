@@ -97,8 +97,8 @@ class Verifications:
             whose = audit.invitation(tx.invitations.id_of(asked.link_hash))
             refused = done if isinstance(done, SlussError) else None
             told = refused.told if isinstance(refused, NotVerified) else None
-            if told is not None:
-                tx.invitations.note_refused(asked.link_hash, told, asked.at)
+            if told is not None and not tx.invitations.note_refused(asked.link_hash, told, asked.at):
+                told = None  # of a link that is no more nobody is told
             self._g.audit.record(
                 tx,
                 asked.at,

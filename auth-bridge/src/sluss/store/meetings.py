@@ -227,11 +227,12 @@ class InvitationRepository:
         sealed = self._sealer.seal(mobile, "invitations.mobile", invitation_id)
         self._c.execute(update(invitations).where(invitations.c.id == invitation_id).values(mobile=sealed))
 
-    def note_refused(self, link_hash: str, told: Told, now: datetime) -> None:
-        """Note of a live link that a right proof was refused. The last time of each kind: none hides the other."""
+    def note_refused(self, link_hash: str, told: Told, now: datetime) -> bool:
+        """Note of a live link that a right proof was refused, the last time of each kind. Whether it is a live one."""
         live = invitations.c.state == InvitationState.LIVE.value
         noted = {f"{told}_at": seconds(now)}
-        self._c.execute(update(invitations).where(invitations.c.link_hash == link_hash, live).values(noted))
+        done = self._c.execute(update(invitations).where(invitations.c.link_hash == link_hash, live).values(noted))
+        return bool(done.rowcount)
 
     def refused_at(self, invitation_id: str, told: Told) -> datetime | None:
         """When that last was."""
