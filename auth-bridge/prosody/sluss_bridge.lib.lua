@@ -60,10 +60,13 @@ module:hook("iq/host", function (event)
 	end
 end, 100);
 
+-- No answer comes after the deadline, nor from a bridge whose link is lost. Who waited may ask the next one at once.
 module:add_timer(look_every, function ()
+	local hopeless = {};
 	for id, question in pairs(open) do
-		if now() > question.deadline then close(id); end
+		if now() > question.deadline or not connected(question.to) then table.insert(hopeless, id); end
 	end
+	for _, id in ipairs(hopeless) do close(id); end
 	return look_every;
 end);
 

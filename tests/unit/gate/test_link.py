@@ -30,6 +30,21 @@ async def test_without_a_bridge_nobody_gets_a_session(rules: Script, room: str, 
     assert time.monotonic() - began < 2
 
 
+async def test_question_to_a_bridge_that_is_lost_is_a_no_at_once(
+    rules: Script, room: str, gate: Gate, enter: Connect
+) -> None:
+    async with enter(rules.person(room)) as late:
+        rules.hold.clear()
+        joining = asyncio.create_task(late.join("aaaa0001"))
+        await asyncio.wait_for(rules.waiting.wait(), 5)
+        began = time.monotonic()
+        await gate.stop()
+        with pytest.raises(Refused) as no:
+            await joining
+    assert no.value.reason == "unavailable"
+    assert time.monotonic() - began < 2, "the three seconds are for a bridge that may still answer"
+
+
 async def test_without_a_bridge_nobody_enters_and_those_inside_stay(
     rules: Script, room: str, gate: Gate, enter: Connect
 ) -> None:
