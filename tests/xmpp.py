@@ -305,7 +305,10 @@ class _Bosh:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._post("", type="terminate")
+        # Prosody may leave the goodbye unanswered: it waits for a request that was taken back before it was sent.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2):
+                await self._post("", type="terminate")
 
     def poll(self) -> None:
         """Keep a request with the server, for it to answer when it has something to say."""
