@@ -13,7 +13,7 @@ local bridges = module:get_option_array("sluss_bridges", {});
 local timeout = module:get_option_number("sluss_timeout", 3); -- seconds, for all bridges together
 local good_for = 1; -- seconds
 local look_every = 0.1; -- seconds: a timer for each question costs more than this
-local most_open = 256;
+local most_open = 1000;
 
 -- The questions that wait for an answer, by the id of their stanza. Prosody's own send_iq does the same with two hooks,
 -- a promise and a cache for each one, which costs more than all the rest of asking.

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 
+import aiohttp
 import pytest
 from tests.unit.gate.conftest import Connect, Script
 from tests.unit.gate.prosody import COMPONENT, CONFERENCE, MEET, SECRET, Prosody
@@ -66,6 +67,19 @@ async def test_expelled_person_who_has_a_stream_and_a_yes_but_no_session_yet_is_
         await asyncio.wait_for(client.closed.wait(), 2)
         with pytest.raises((Refused, TimeoutError, OSError)):
             await client.authenticate()
+
+
+async def test_expelled_person_whose_stream_has_not_opened_yet_is_disconnected(
+    rules: Script, room: str, gate: Gate, prosody: Prosody
+) -> None:
+    person = rules.person(room)
+    options = {"params": {"room": room, "token": person.token}, "protocols": ["xmpp"], "headers": {"Host": MEET}}
+    async with aiohttp.ClientSession() as http, http.ws_connect(prosody.websocket, **options) as silent:
+        await rules.has_answered(gate)
+        assert await gate.expel(room, person.username, "Withdrawn") == 1
+        async with asyncio.timeout(2):
+            said = [message.data async for message in silent]
+    assert "Withdrawn" in "".join(said)
 
 
 async def test_expelling_somebody_who_is_not_there_counts_nobody(room: str, gate: Gate) -> None:
