@@ -89,26 +89,13 @@ class MeetingDraft:
 
 
 @dataclass(frozen=True, slots=True)
-class Meeting:
-    """One meeting. `room` is its XMPP room: lower case, 128 random bits, never shown before a ticket."""
+class Hours:
+    """When a meeting's door is open."""
 
-    id: str
-    organiser_id: str
-    title: str
-    agenda: str
     starts_at: datetime
     minutes: int
-    time_zone: str
-    sensitivity: str
-    room: str
     ended_at: datetime | None
-    purged: bool = False
-    """Whether its people, title and agenda are forgotten."""
-
-    @property
-    def local_start(self) -> datetime:
-        """The start in the meeting's own time zone."""
-        return self.starts_at.astimezone(ZoneInfo(self.time_zone))
+    """When the organiser, or the clock, closed it for good."""
 
     @property
     def ends_at(self) -> datetime:
@@ -132,6 +119,26 @@ class Meeting:
     def is_over(self, now: datetime) -> bool:
         """Whether nobody may be inside any more. By a clock that was set back it is not open, and not over either."""
         return self.ended_at is not None or self.closes_at <= now
+
+
+@dataclass(frozen=True, slots=True)
+class Meeting(Hours):
+    """One meeting. `room` is its XMPP room: lower case, 128 random bits, never shown before a ticket."""
+
+    id: str
+    organiser_id: str
+    title: str
+    agenda: str
+    time_zone: str
+    sensitivity: str
+    room: str
+    purged: bool = False
+    """Whether its people, title and agenda are forgotten."""
+
+    @property
+    def local_start(self) -> datetime:
+        """The start in the meeting's own time zone."""
+        return self.starts_at.astimezone(ZoneInfo(self.time_zone))
 
 
 @dataclass(frozen=True, slots=True)

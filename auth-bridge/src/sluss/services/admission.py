@@ -12,7 +12,7 @@ from sluss.domain.attendance import coarse_origin
 from sluss.domain.audit import NOBODY, SYSTEM, Action, Outcome
 from sluss.domain.errors import GateUnavailable, NotVerified, SlussError, Waiting
 from sluss.domain.gate import Change, Door, Entry, GateEvent, Occupant, OccupantKind, Refusal, Verdict
-from sluss.domain.meetings import Invitation, InvitationState, Meeting, PersonHere
+from sluss.domain.meetings import InvitationState, PersonHere
 from sluss.domain.policy import SensitivityClass
 from sluss.keyring.tickets import BadTicketError, TicketExpiredError, TicketKeys
 from sluss.services import audit
@@ -49,18 +49,17 @@ class Admission:
                 return refusal
             if ticket is None:
                 return Refusal.BAD_TICKET
-            checked = self._check(tx, ticket, room, now)
-            if isinstance(checked, Refusal):
-                return checked
-            invitation, meeting = checked
-            if too_many_devices(tx, ticket, self._g.policy.of(meeting.sensitivity), now):
+            rules = self._g.policy.of(ticket.sensitivity)
+            if no := _against(ticket, room, now):
+                return no
+            if too_many_devices(tx, ticket, rules, now):
                 return Refusal.DEVICES
-            network = coarse_origin(address) if self._g.policy.of(meeting.sensitivity).keeps_origin else ""
+            network = coarse_origin(address) if rules.keeps_origin else ""
             if not tx.tickets.use(ticket.jti, session, now, network):
                 return Refusal.USED
             allowed = claims["context"]["features"]
             features = tuple(name for name in allowed if allowed[name])
-            return replace(_yes(session, invitation, ticket), features=features, enter=True)
+            return replace(_yes(tx, session, ticket), features=features, enter=True)
 
         def work(tx: Transaction) -> Verdict | Refusal:
             ticket = tx.tickets.get(claims["jti"]) if claims else None
@@ -108,17 +107,16 @@ class Admission:
     def _admit(self, tx: Transaction, ticket: TicketRecord | None, entry: Entry, now: datetime) -> Verdict | Refusal:
         if ticket is None:
             return Refusal.NOT_KNOWN
-        checked = self._check(tx, ticket, entry.room, now)
-        if isinstance(checked, Refusal):
-            return checked
-        if _username(entry.occupant) != checked[0].username:
+        if no := _against(ticket, entry.room, now):
+            return no
+        if _username(entry.occupant) != ticket.username:
             return Refusal.NOT_KNOWN
-        if too_many_devices(tx, ticket, self._g.policy.of(checked[1].sensitivity), now):
+        if too_many_devices(tx, ticket, self._g.policy.of(ticket.sensitivity), now):
             return Refusal.DEVICES
         if ticket.admitted or entry.again:
             return Refusal.USED
         tx.tickets.admit(ticket.jti, now)
-        return _yes(entry.session, checked[0], ticket)
+        return _yes(tx, entry.session, ticket)
 
     async def _admit_focus(self, session: str, room: str) -> Verdict:
         """Jitsi's focus may be where a meeting is open. That it is the focus, Prosody has checked by its password."""
@@ -141,25 +139,25 @@ class Admission:
         if not events:
             return
 
+        now = self._g.clock()
+
         def work(tx: Transaction) -> list[GateEvent]:
-            new = tx.attendance.unheard(events[0][1].epoch, events)
-            return [event for change, event in new if not self._happened(tx, change, event)]
+            epoch, unwelcome = events[0][1].epoch, []
+            new = tx.attendance.unheard(epoch, events)
+            holders = tx.tickets.by_sessions({event.session for _, event in new})
+            tx.attendance.note(epoch, new, holders)
+            for change, event in new:
+                ticket = holders.get(event.session)
+                if change is Change.LEFT:
+                    self._record(tx, Action.LEFT, ticket, event.session, reason=event.reason or "")
+                elif ticket is not None:
+                    self._record(tx, Action.ENTERED, ticket, event.session)
+                if change is Change.ENTERED and not _welcome(ticket, now):
+                    unwelcome.append(event)
+            return unwelcome
 
         for event in await self._g.store.run(work):
             await self._expel(event.room, _username(event.occupant))
-
-    def _happened(self, tx: Transaction, change: Change, event: GateEvent) -> bool:
-        """Note it. Whether that is as it should be."""
-        ticket = tx.tickets.by_session(event.session)
-        if change is Change.LEFT:
-            tx.attendance.leave(event.session, event.at)
-            self._record(tx, Action.LEFT, ticket, event.session, reason=event.reason or "")
-            return True
-        if ticket is None:
-            return False
-        tx.attendance.enter(event.session, ticket, event.epoch, event.occupant, event.at)
-        self._record(tx, Action.ENTERED, ticket, event.session)
-        return self._welcome(tx, ticket)
 
     async def roll_called(self, epoch: str, seq: int, present: Sequence[Occupant]) -> None:
         """Who is inside, by Prosody's own count: what was missed is repaired, and marked as not exact.
@@ -184,7 +182,7 @@ class Admission:
                 ticket = tx.tickets.by_session(occupant.session)
                 if ticket is not None:
                     tx.attendance.found_inside(occupant, ticket, epoch)
-                if ticket is None or not self._welcome(tx, ticket):
+                if not _welcome(ticket, now):
                     unwelcome.append((occupant.room, _username(occupant.occupant)))
             return unwelcome
 
@@ -239,23 +237,6 @@ class Admission:
             subject = audit.meeting(meeting.id)
             self._g.audit.record(tx, now, Action.MEETING_ENDED, actor=SYSTEM, subject=subject, reason="time")
 
-    def _check(
-        self, tx: Transaction, ticket: TicketRecord, room: str, now: datetime
-    ) -> tuple[Invitation, Meeting] | Refusal:
-        """What must hold of a ticket at every step: this room, a live invitation, an open meeting."""
-        if ticket.room != room:
-            return Refusal.WRONG_ROOM
-        invitation = tx.invitations.get(ticket.invitation_id)
-        if invitation is None or ticket.dead or invitation.state is not InvitationState.LIVE:
-            return Refusal.WITHDRAWN
-        meeting = tx.meetings.get(invitation.meeting_id)
-        if meeting is None or not meeting.is_open(now):
-            return Refusal.NOT_OPEN
-        return invitation, meeting
-
-    def _welcome(self, tx: Transaction, ticket: TicketRecord) -> bool:
-        return not isinstance(self._check(tx, ticket, ticket.room, self._g.clock()), Refusal)
-
     def _record(
         self,
         tx: Transaction,
@@ -300,14 +281,28 @@ def too_many_devices(tx: Transaction, ticket: TicketRecord, rules: SensitivityCl
     return tx.tickets.other_browsers(ticket, now - COMING) >= rules.devices
 
 
-def _yes(session: str, invitation: Invitation, ticket: TicketRecord) -> Verdict:
+def _against(ticket: TicketRecord, room: str, now: datetime) -> Refusal | None:
+    """What must hold of a ticket at every step, and does not: this room, a live invitation, an open meeting."""
+    if ticket.room != room:
+        return Refusal.WRONG_ROOM
+    if ticket.dead or ticket.state is not InvitationState.LIVE:
+        return Refusal.WITHDRAWN
+    return None if ticket.hours.is_open(now) else Refusal.NOT_OPEN
+
+
+def _welcome(ticket: TicketRecord | None, now: datetime) -> bool:
+    """Whether its bearer may be inside the room that it was made for."""
+    return ticket is not None and _against(ticket, ticket.room, now) is None
+
+
+def _yes(tx: Transaction, session: str, ticket: TicketRecord) -> Verdict:
     """Let them in, as who they are."""
     return Verdict(
         allow=True,
         session=session,
-        username=invitation.username,
-        name=invitation.shown_name,
-        role=invitation.role,
+        username=ticket.username,
+        name=tx.tickets.shown_name(ticket),
+        role=ticket.role,
         method=ticket.method.value,
     )
 

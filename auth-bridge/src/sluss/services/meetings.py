@@ -75,16 +75,16 @@ class Meetings:
             names.append(person.shown_name)
         now = self._g.clock()
         meeting = Meeting(
-            new_id(),
-            organiser.id,
-            draft.title,
-            draft.agenda,
-            draft.starts_at,
-            draft.minutes,
-            draft.time_zone,
-            draft.sensitivity,
-            room=new_id(),
+            starts_at=draft.starts_at,
+            minutes=draft.minutes,
             ended_at=None,
+            id=new_id(),
+            organiser_id=organiser.id,
+            title=draft.title,
+            agenda=draft.agenda,
+            time_zone=draft.time_zone,
+            sensitivity=draft.sensitivity,
+            room=new_id(),
         )
         own = ParticipantDraft(organiser.name, organiser.email, "")
 

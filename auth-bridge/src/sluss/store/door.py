@@ -1,7 +1,7 @@
 """Tickets and attendance: what happened at the gate."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -12,18 +12,30 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from sluss.domain.assurance import Method, worth
 from sluss.domain.attendance import Presence
 from sluss.domain.gate import Change, GateEvent, Occupant, Role
-from sluss.domain.meetings import InvitationState, PersonHere, shown_name
+from sluss.domain.meetings import Hours, InvitationState, PersonHere, shown_name
+from sluss.store.meetings import names
 from sluss.store.rows import instant, instant_or_none, seconds
-from sluss.store.schema import attendance, gate_epochs, invitations, tickets, verifications
+from sluss.store.schema import attendance, gate_epochs, invitations, meetings, tickets, verifications
 from sluss.store.sealing import Sealer
 
 # Built once, for everybody who enters runs them: building a statement takes four times as long as running it.
 _TOLD_WITHIN = 10
 """Seconds from letting somebody in to hearing that they entered, while Prosody and we are both up."""
 
-_TICKETS = select(tickets, verifications.c.method, verifications.c.verified_at).join_from(tickets, verifications)
+_TICKETS = (
+    select(
+        tickets,
+        verifications.c.method,
+        verifications.c.verified_at,
+        *(invitations.c[name] for name in ("role", "username", "state", "name", "label")),
+        *(meetings.c[name] for name in ("starts_at", "minutes", "ended_at", "sensitivity")),
+    )
+    .join_from(tickets, verifications)
+    .join(invitations, invitations.c.id == tickets.c.invitation_id)
+    .join(meetings)
+)
 _TICKET = _TICKETS.where(tickets.c.jti == bindparam("jti"))
-_TICKET_OF_SESSION = _TICKETS.where(tickets.c.gate_session == bindparam("session"))
+_OF_SESSIONS = _TICKETS.where(tickets.c.gate_session.in_(bindparam("sessions", expanding=True)))
 _OTHERS = tickets.alias()
 _USE = (
     update(tickets)
@@ -62,7 +74,9 @@ _KILL_UNUSED = (
     .values(dead=True)
 )
 _ENTER = insert(attendance)
-_RECORD = select(attendance.c.record).where(attendance.c.gate_session == bindparam("session"))
+_RECORDS = select(attendance.c.gate_session, attendance.c.record).where(
+    attendance.c.gate_session.in_(bindparam("sessions", expanding=True))
+)
 _CHANGE = (
     update(attendance)
     .where(attendance.c.gate_session == bindparam("session"))
@@ -72,7 +86,7 @@ _CHANGE = (
 
 @dataclass(frozen=True, slots=True)
 class TicketRecord:
-    """A ticket that was issued."""
+    """A ticket that was issued, and what the gate must know of whose it is and of the meeting."""
 
     jti: str
     invitation_id: str
@@ -83,8 +97,16 @@ class TicketRecord:
     dead: bool
     method: Method
     verified_at: datetime
+    role: Role
+    username: str
+    state: InvitationState
+    hours: Hours
+    sensitivity: str
     origin: bytes | None
     """Sealed: the network from which it was used, where the class keeps that."""
+    name: bytes
+    label: bytes | None
+    """Sealed, like the name: see `TicketRepository.shown_name`."""
 
 
 class TicketRepository:
@@ -101,11 +123,21 @@ class TicketRepository:
 
     def get(self, jti: str) -> TicketRecord | None:
         """By its `jti`."""
-        return self._ticket(self._c.execute(_TICKET, {"jti": jti}).one_or_none())
+        row = self._c.execute(_TICKET, {"jti": jti}).one_or_none()
+        return self._ticket(row) if row else None
 
     def by_session(self, gate_session: str) -> TicketRecord | None:
         """The one that this XMPP session used up."""
-        return self._ticket(self._c.execute(_TICKET_OF_SESSION, {"session": gate_session}).one_or_none())
+        return self.by_sessions([gate_session]).get(gate_session)
+
+    def by_sessions(self, gate_sessions: Iterable[str]) -> dict[str, TicketRecord]:
+        """The one that each of these XMPP sessions used up, if it did."""
+        rows = self._c.execute(_OF_SESSIONS, {"sessions": list(gate_sessions)})
+        return {row.gate_session: self._ticket(row) for row in rows}
+
+    def shown_name(self, ticket: TicketRecord) -> str:
+        """Its bearer's name as everybody sees it."""
+        return shown_name(*names(self._sealer, ticket.invitation_id, ticket.name, ticket.label))
 
     def use(self, jti: str, gate_session: str, now: datetime, origin: str = "") -> bool:
         """Use it up for one XMPP session, which may enter at once. One caller gets True, and a session one ticket."""
@@ -130,8 +162,7 @@ class TicketRepository:
             .limit(1)
         )
         row = self._c.execute(query).one_or_none()
-        record = self._ticket(row)
-        return (record, instant(row.issued_at)) if row and record else None
+        return (self._ticket(row), instant(row.issued_at)) if row else None
 
     def issued(self, verification_id: str) -> int:
         """How many tickets a verification has brought."""
@@ -146,9 +177,7 @@ class TicketRepository:
         self._c.execute(update(tickets).where(tickets.c.invitation_id == invitation_id).values(dead=True))
 
     @staticmethod
-    def _ticket(row: Row[tuple[Any, ...]] | None) -> TicketRecord | None:
-        if row is None:
-            return None
+    def _ticket(row: Row[tuple[Any, ...]]) -> TicketRecord:
         return TicketRecord(
             row.jti,
             row.invitation_id,
@@ -159,7 +188,14 @@ class TicketRepository:
             row.dead,
             Method(row.method),
             instant(row.verified_at),
+            Role(row.role),
+            row.username,
+            InvitationState(row.state),
+            Hours(instant(row.starts_at), row.minutes, instant_or_none(row.ended_at)),
+            row.sensitivity,
             row.origin,
+            row.name,
+            row.label,
         )
 
 
@@ -175,6 +211,14 @@ class _Record:
     exact: bool = True
     closed_at: int | None = None
     """When the end was heard of; for a grace after it."""
+
+    def leave(self, at: int) -> None:
+        """Close the interval at an exact time, which replaces one that a roll call had to guess.
+
+        By a clock that was set back meanwhile nobody leaves before they came, and how long they stayed is not known.
+        """
+        if self.left_at is None or not self.exact:
+            self.left_at, self.exact, self.closed_at = max(self.entered_at, at), at >= self.entered_at, at
 
 
 class AttendanceRepository:
@@ -198,17 +242,31 @@ class AttendanceRepository:
         self._put_epoch(epoch, seq, seconds(now))  # even if that is earlier: the clock was set back
         return seq
 
+    def note(self, epoch: str, events: Sequence[tuple[Change, GateEvent]], holders: Mapping[str, TicketRecord]) -> None:
+        """Open and close intervals as told, in order. `holders`: each session's ticket, which says how it was verified.
+
+        Many at once cost little more than one: everybody who comes passes here.
+        """
+        records = self._read_all({event.session for _, event in events})
+        before = set(records)
+        for change, event in events:
+            record, ticket = records.get(event.session), holders.get(event.session)
+            if record is None and ticket is not None and change is Change.ENTERED:
+                records[event.session] = self._opened(ticket, event.occupant, event.at)
+            elif record is not None and change is Change.ENTERED:
+                record.entered_at = event.at
+            elif record is not None:
+                record.leave(event.at)
+        new = [self._row(session, holders[session], epoch, records[session]) for session in records.keys() - before]
+        if new:
+            self._c.execute(_ENTER, new)
+        if before:
+            self._c.execute(_CHANGE, [self._changed(session, records[session]) for session in before])
+
     def enter(self, gate_session: str, ticket: TicketRecord, epoch: str, occupant: str, at: int) -> None:
-        """Open an interval, as what the connection's ticket was verified with."""
-        known = self._read(gate_session)
-        if known is not None:
-            known.entered_at = at
-            self._update(gate_session, known)
-            return
-        origin = self._sealer.open(ticket.origin, "tickets.origin", ticket.jti) if ticket.origin else ""
-        record = self._seal(gate_session, _Record(occupant, ticket.method.value, origin, at))
-        opened = {"gate_session": gate_session, "invitation_id": ticket.invitation_id, "epoch": epoch}
-        self._c.execute(_ENTER, {**opened, "open": True, "record": record})
+        """Open the interval of a session that has none, as what its ticket was verified with."""
+        record = self._opened(ticket, occupant, at)
+        self._c.execute(_ENTER, self._row(gate_session, ticket, epoch, record))
 
     def found_inside(self, found: Occupant, ticket: TicketRecord, epoch: str) -> None:
         """Somebody was there when the roll was called: open the interval unless it was closed exactly since."""
@@ -218,16 +276,6 @@ class AttendanceRepository:
         elif not known.exact:
             known.left_at, known.exact, known.closed_at = None, True, None
             self._update(found.session, known)
-
-    def leave(self, gate_session: str, at: int) -> None:
-        """Close an interval at an exact time, which replaces one that a roll call had to guess.
-
-        By a clock that was set back meanwhile nobody leaves before they came, and how long they stayed is not known.
-        """
-        known = self._read(gate_session)
-        if known is not None and (known.left_at is None or not known.exact):
-            known.left_at, known.exact, known.closed_at = max(known.entered_at, at), at >= known.entered_at, at
-            self._update(gate_session, known)
 
     def lose(self, gate_session: str, now: datetime) -> None:
         """Close an interval whose end nobody saw, at the last proof that it went on."""
@@ -313,10 +361,9 @@ class AttendanceRepository:
         ).join(browsers, browsers.c.invitation_id == invitations.c.id)
         here = []
         for row in self._c.execute(query):
-            records, name = inside[row.id], self._sealer.open(row.name, "invitations.name", row.id)
-            label = self._sealer.open(row.label, "invitations.label", row.id) if row.label else ""
+            records = inside[row.id]
             method, since = Method(max(r.method for r in records)), instant(min(r.entered_at for r in records))
-            shown, role = shown_name(name, label), Role(row.role)
+            shown, role = shown_name(*names(self._sealer, row.id, row.name, row.label)), Role(row.role)
             acr = worth(method, role).acr.value
             here.append(PersonHere(row.id, shown, role, method, acr, since, row.n))
         return sorted(here, key=lambda person: person.entered_at)
@@ -352,12 +399,27 @@ class AttendanceRepository:
         return [(row.invitation_id, self._open(row.gate_session, row.record)) for row in self._c.execute(query)]
 
     def _read(self, gate_session: str) -> _Record | None:
-        sealed = self._c.execute(_RECORD, {"session": gate_session}).scalar_one_or_none()
-        return None if sealed is None else self._open(gate_session, sealed)
+        return self._read_all({gate_session}).get(gate_session)
+
+    def _read_all(self, gate_sessions: set[str]) -> dict[str, _Record]:
+        rows = self._c.execute(_RECORDS, {"sessions": list(gate_sessions)})
+        return {row.gate_session: self._open(row.gate_session, row.record) for row in rows}
+
+    def _opened(self, ticket: TicketRecord, occupant: str, at: int) -> _Record:
+        origin = self._sealer.open(ticket.origin, "tickets.origin", ticket.jti) if ticket.origin else ""
+        return _Record(occupant, ticket.method.value, origin, at)
+
+    def _row(self, gate_session: str, ticket: TicketRecord, epoch: str, record: _Record) -> dict[str, Any]:
+        sealed, still = self._seal(gate_session, record), record.left_at is None
+        of = {"gate_session": gate_session, "invitation_id": ticket.invitation_id, "epoch": epoch}
+        return {**of, "open": still, "record": sealed}
+
+    def _changed(self, gate_session: str, record: _Record) -> dict[str, Any]:
+        sealed = self._seal(gate_session, record)
+        return {"session": gate_session, "still": record.left_at is None, "sealed": sealed}
 
     def _update(self, gate_session: str, record: _Record) -> None:
-        sealed = self._seal(gate_session, record)
-        self._c.execute(_CHANGE, {"session": gate_session, "still": record.left_at is None, "sealed": sealed})
+        self._c.execute(_CHANGE, self._changed(gate_session, record))
 
     def _seal(self, gate_session: str, record: _Record) -> bytes:
         return self._sealer.seal(json.dumps(asdict(record)), "attendance.record", gate_session)

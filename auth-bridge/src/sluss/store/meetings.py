@@ -6,7 +6,6 @@ from typing import Any
 from sqlalchemy import (
     Connection,
     Row,
-    RowMapping,
     Select,
     bindparam,
     exists,
@@ -43,6 +42,12 @@ _OF = (
     .where(invitations.c.meeting_id == bindparam("meeting"), invitations.c.role == bindparam("role"))
     .order_by(invitations.c.created_at, literal_column("invitations.rowid"))
 )
+
+
+def names(sealer: Sealer, invitation_id: str, name: bytes, label: bytes | None) -> tuple[str, str]:
+    """The name and the label of whom an invitation is for, opened."""
+    opened = sealer.open(label, _LABEL, invitation_id) if label else ""
+    return sealer.open(name, "invitations.name", invitation_id), opened
 
 
 class MeetingRepository:
@@ -113,17 +118,17 @@ class MeetingRepository:
     def _meeting(self, row: Row[tuple[object, ...]]) -> Meeting:
         r = row._mapping
         return Meeting(
-            r["id"],
-            r["organiser_id"],
-            self._sealer.open(r["title"], "meetings.title", r["id"]),
-            self._sealer.open(r["agenda"], "meetings.agenda", r["id"]),
-            instant(r["starts_at"]),
-            r["minutes"],
-            r["time_zone"],
-            r["sensitivity"],
-            r["room"],
-            instant_or_none(r["ended_at"]),
-            r["purged_at"] is not None,
+            starts_at=instant(r["starts_at"]),
+            minutes=r["minutes"],
+            ended_at=instant_or_none(r["ended_at"]),
+            id=r["id"],
+            organiser_id=r["organiser_id"],
+            title=self._sealer.open(r["title"], "meetings.title", r["id"]),
+            agenda=self._sealer.open(r["agenda"], "meetings.agenda", r["id"]),
+            time_zone=r["time_zone"],
+            sensitivity=r["sensitivity"],
+            room=r["room"],
+            purged=r["purged_at"] is not None,
         )
 
 
@@ -193,7 +198,7 @@ class InvitationRepository:
             .order_by(func.min(verifications.c.verified_at))
         )
         return [
-            PersonWaiting(row.id, shown_name(*self._names(row._mapping)), Method(row.how))
+            PersonWaiting(row.id, shown_name(*names(self._sealer, row.id, row.name, row.label)), Method(row.how))
             for row in self._c.execute(query)
         ]
 
@@ -247,14 +252,9 @@ class InvitationRepository:
         row = self._c.execute(query, values).one_or_none()
         return self._invitation(row) if row else None
 
-    def _names(self, r: RowMapping) -> tuple[str, str]:
-        """Name and label."""
-        label = self._sealer.open(r["label"], _LABEL, r["id"]) if r["label"] else ""
-        return self._sealer.open(r["name"], "invitations.name", r["id"]), label
-
     def _invitation(self, row: Row[tuple[object, ...]]) -> Invitation:
         r = row._mapping
-        name, label = self._names(row._mapping)
+        name, label = names(self._sealer, r["id"], r["name"], r["label"])
         return Invitation(
             r["id"],
             r["meeting_id"],
