@@ -92,6 +92,37 @@ async def test_events_told_together_are_taken_in_order_and_together(inside):
         assert (await here(world), world.door.expelled) == ([], [(room, "p-stranger")])
 
 
+async def test_told_together_is_the_same_as_one_by_one(inside):
+    """Also who comes and goes within one telling, or leaves without having come."""
+    world, room, anna = inside
+    anna_came = lines(world)[0]["entered_at"]
+    ticket = await world.ticket(world.link(BERTIL[1]), "b", BERTILS_MOBILE)
+    bertil = (await world.authenticate(ticket.token, room, "xmpp-2")).username
+    told, began = [], at(world)
+    for change, who, session in [
+        (Change.LEFT, bertil, "xmpp-2"),
+        (Change.ENTERED, bertil, "xmpp-2"),
+        (Change.LEFT, anna, "xmpp-1"),
+        (Change.LEFT, bertil, "xmpp-2"),
+        (Change.ENTERED, "p-stranger", "xmpp-9"),
+        (Change.LEFT, "p-stranger", "xmpp-9"),
+    ]:
+        world.clock.forward(minutes=1)
+        told.append((change, world.event(room, who, session)))
+    await world.services.admission.told(told)
+    together = lines(world)
+    assert [(line["gate_session"], line["entered_at"], line["left_at"]) for line in together] == [
+        ("xmpp-1", anna_came, began + 180),
+        ("xmpp-2", began + 120, began + 240),
+    ]
+    assert world.door.expelled == [(room, "p-stranger")]
+    world.sql("DELETE FROM attendance WHERE gate_session = 'xmpp-2'")
+    world.sql("DELETE FROM gate_epochs")
+    for one in told:
+        await world.services.admission.told([one])
+    assert lines(world) == together
+
+
 async def test_numbers_begin_again_when_prosody_starts_again(inside):
     world, room, username = inside
     world.clock.forward(minutes=1)
