@@ -1,5 +1,6 @@
 -- What a bridge may order, part of mod_sluss_gate: put a person out, end a meeting, call the roll.
 
+local destroy_session = require "core.sessionmanager".destroy_session;
 local st = require "util.stanza";
 
 local muc = module:depends "muc";
@@ -42,9 +43,16 @@ local function sessions_for(room_name, username)
 	return sessions;
 end
 
+-- One that cannot be closed as it should must not keep the others in
 local function close_all(sessions, text)
 	for _, session in ipairs(sessions) do
-		session:close { condition = "policy-violation", text = text };
+		local closed, problem = pcall(session.close, session, { condition = "policy-violation", text = text });
+		if not closed then
+			module:log("error", "A session could not be closed and is destroyed: %s", problem);
+			local conn = session.conn;
+			destroy_session(session, text);
+			if conn then conn:close(); end
+		end
 	end
 end
 

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Sequence
 
-import aiohttp
 import pytest
 from tests.unit.gate.conftest import Connect, Script
 from tests.unit.gate.prosody import COMPONENT, CONFERENCE, MEET, SECRET, Prosody
@@ -54,32 +53,39 @@ async def test_expelled_person_who_has_not_entered_yet_is_disconnected(
         await asyncio.wait_for(client.closed.wait(), 2)
 
 
+@pytest.mark.parametrize("order", ["expel", "end"])
 @pytest.mark.parametrize("signed_in", [False, True])
-async def test_expelled_person_who_has_a_stream_and_a_yes_but_no_session_yet_is_disconnected(
-    rules: Script, room: str, gate: Gate, url: str, *, signed_in: bool
+async def test_who_is_put_out_with_a_stream_and_a_yes_but_no_session_yet_is_disconnected(
+    rules: Script, room: str, gate: Gate, url: str, order: str, *, signed_in: bool
 ) -> None:
     rules.admits_at_once, person = True, rules.person(room)
     async with open_stream(url, MEET, room=room, token=person.token) as client:
         if signed_in:
             await client.sign_in()
         await rules.has_answered(gate)
-        assert await gate.expel(room, person.username, "Withdrawn") == 1
+        if order == "expel":
+            assert await gate.expel(room, person.username, "Withdrawn") == 1
+        else:
+            await gate.end(room, "Over")
         await asyncio.wait_for(client.closed.wait(), 2)
         with pytest.raises((Refused, TimeoutError, OSError)):
             await client.authenticate()
 
 
-async def test_expelled_person_whose_stream_has_not_opened_yet_is_disconnected(
-    rules: Script, room: str, gate: Gate, prosody: Prosody
+async def test_session_that_cannot_be_closed_keeps_nobody_in(
+    rules: Script, room: str, enter: Connect, gate: Gate, prosody: Prosody
 ) -> None:
-    person = rules.person(room)
-    options = {"params": {"room": room, "token": person.token}, "protocols": ["xmpp"], "headers": {"Host": MEET}}
-    async with aiohttp.ClientSession() as http, http.ws_connect(prosody.websocket, **options) as silent:
-        await rules.has_answered(gate)
-        assert await gate.expel(room, person.username, "Withdrawn") == 1
-        async with asyncio.timeout(2):
-            said = [message.data async for message in silent]
-    assert "Withdrawn" in "".join(said)
+    person, again = rules.person(room), rules.person(room)
+    again.username = person.username
+    async with enter(person) as first, enter(again) as second:
+        for client in (first, second):
+            code = f"> prosody.full_sessions['{client.jid}'].close = function () error('broken') end"
+            await asyncio.to_thread(prosody.control, "shell", code)
+        assert await gate.expel(room, person.username, "Withdrawn") == 2
+        for client in (first, second):
+            with pytest.raises((Refused, TimeoutError, OSError)):
+                await client.join("aaaa0001", wait=2)
+    assert await gate.expel(room, person.username, "Withdrawn") == 0
 
 
 async def test_expelling_somebody_who_is_not_there_counts_nobody(room: str, gate: Gate) -> None:

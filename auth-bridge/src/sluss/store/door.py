@@ -257,11 +257,12 @@ class AttendanceRepository:
                 record.entered_at = event.at
             elif record is not None:
                 record.leave(event.at)
-        new = [self._row(session, holders[session], epoch, records[session]) for session in records.keys() - before]
+        new = [self._row(one, holders[one], epoch, record) for one, record in records.items() if one not in before]
+        known = [self._changed(one, record) for one, record in records.items() if one in before]
         if new:
             self._c.execute(_ENTER, new)
-        if before:
-            self._c.execute(_CHANGE, [self._changed(session, records[session]) for session in before])
+        if known:
+            self._c.execute(_CHANGE, known)
 
     def enter(self, gate_session: str, ticket: TicketRecord, epoch: str, occupant: str, at: int) -> None:
         """Open the interval of a session that has none, as what its ticket was verified with."""
