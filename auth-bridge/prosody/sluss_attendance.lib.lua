@@ -79,9 +79,8 @@ end);
 --- Do something that puts people out, and give this as the reason they left.
 local function because(why, put_out)
 	reason = why;
-	local done, problem = pcall(put_out);
+	put_out();
 	reason = nil;
-	if not done then error(problem, 0); end
 end
 
 --- Add <roll/> to a reply: everybody inside, and the last event given out before.

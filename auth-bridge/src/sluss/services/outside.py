@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime
 
-from sluss.domain.errors import NotFound, NotVerified, SlussError
+from sluss.domain.errors import NotVerified, SlussError
 from sluss.domain.gate import Door, Refusal
 from sluss.domain.meetings import Invitation
 from sluss.services.admission import too_many_devices
@@ -45,19 +45,15 @@ class Outside:
 
     def _why(self, tx: Transaction, invitation: Invitation, session: str, now: datetime) -> Refusal | SlussError:
         """In the gate's own order. What nothing speaks against has not been asked about: the door did not answer."""
-        meeting = tx.meetings.get(invitation.meeting_id)
         newest = tx.tickets.newest(invitation.id, self._g.session_hash(session))
-        if meeting is None:
-            return NotFound("no such meeting")
         if newest is None:
             return NotVerified("this browser never had a ticket")
         ticket, issued_at = newest
-        rules = self._g.policy.of(meeting.sensitivity)
-        if not meeting.is_open(now):
+        if not ticket.hours.is_open(now):
             return Refusal.NOT_OPEN
         if not self._door().connected:
             return Refusal.UNAVAILABLE
-        if not ticket.admitted and too_many_devices(tx, ticket, rules, now):
+        if not ticket.admitted and too_many_devices(tx, ticket, self._g.policy.of(ticket.sensitivity), now):
             return Refusal.DEVICES
         if ticket.used:
             return Refusal.USED

@@ -26,7 +26,6 @@ _TICKETS = (
     select(
         tickets,
         verifications.c.method,
-        verifications.c.verified_at,
         *(invitations.c[name] for name in ("role", "username", "state", "name", "label")),
         *(meetings.c[name] for name in ("starts_at", "minutes", "ended_at", "sensitivity")),
     )
@@ -96,7 +95,6 @@ class TicketRecord:
     admitted: bool
     dead: bool
     method: Method
-    verified_at: datetime
     role: Role
     username: str
     state: InvitationState
@@ -187,7 +185,6 @@ class TicketRepository:
             row.admitted_at is not None,
             row.dead,
             Method(row.method),
-            instant(row.verified_at),
             Role(row.role),
             row.username,
             InvitationState(row.state),
