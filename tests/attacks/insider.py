@@ -101,7 +101,7 @@ class Insider:
         """A signature by the active ticket key, base64url."""
         chosen = getattr(hashes, digest)()
         pad = padding.PKCS1v15() if padding_scheme == "PKCS1v15" else padding.PSS(padding.MGF1(chosen), 32)
-        signature = self._keys._signing.sign(text.encode(), pad, chosen)
+        signature = self._keys._ring.signing.sign(text.encode(), pad, chosen)
         return base64.urlsafe_b64encode(signature).decode().rstrip("=")
 
     async def stays(self):

@@ -1,12 +1,18 @@
-"""Invariant 12: only public halves of keys are given away, and only to who asks for one that exists."""
+"""Invariant 12: keys change and nobody is refused for it; those taken out are worthless; private halves stay."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+from collections.abc import Iterator
 
+import jwt
 import pytest
 from tests.attacks import forge
-from tests.attacks.people import MEET, Browser, Person, Site, on_host, ready
+from tests.attacks.people import MEET, Browser, Meeting, Person, Site, on_host, ready
+from tests.hosts.provision import play
+
+RING = "/etc/sluss/credentials/ticket-keys"
 
 
 def test_key_set_holds_public_halves_only(site: Site):
@@ -58,7 +64,7 @@ async def test_key_pointed_at_from_prosody_opens_nothing(site: Site, anna: Perso
 
 async def test_ticket_of_a_key_that_was_taken_out_is_worthless_at_once(site: Site, anna: Person):
     """Jitsi's own check goes on with it for 90 minutes, or until Prosody restarts, which it does not here."""
-    ring, started = "/etc/sluss/credentials/ticket-keys", "systemctl show -P ActiveEnterTimestamp prosody"
+    ring, started = RING, "systemctl show -P ActiveEnterTimestamp prosody"
     honest, since = anna.ticket(), site.server.run(started).stdout
     kid = forge.parts(honest["token"])[0]["kid"]
     hashed = hashlib.sha256(kid.encode()).hexdigest()
@@ -88,3 +94,100 @@ print("tried")
 """
     assert on_host(site, script, user) == "tried\n"
     assert ".active.pem" in site.server.run("ls /etc/sluss/credentials/ticket-keys").stdout
+
+
+# The playbooks
+
+
+@pytest.fixture
+def stolen(site: Site) -> Iterator[str]:
+    """The private half of the key that signs now. The ring is as it was afterwards."""
+    site.server.run(f"cp -a {RING} {RING}.before")
+    yield site.server.run(f"cat {RING}/*.active.pem").stdout
+    site.server.run(f"rm -r {RING} && mv {RING}.before {RING} && systemctl reload sluss-bridge")
+
+
+def kid_of(ticket: dict[str, str]) -> str:
+    return forge.parts(ticket["token"])[0]["kid"]
+
+
+def signed_by(stolen: str, kid: str, ticket: dict[str, str]) -> dict[str, str]:
+    """A ticket that the bridge made and nobody used yet, signed again by whoever has that key."""
+    claims = forge.parts(ticket["token"])[1]
+    return ticket | {"token": jwt.encode(claims, stolen, "RS256", headers={"kid": kid})}
+
+
+RUNNING = "systemctl show -P MainPID -P ActiveEnterTimestamp sluss-bridge prosody"
+
+
+async def test_keys_rotate_and_nobody_is_refused(site: Site, meeting: Meeting, stolen: str):
+    """People enter all the while, each by a ticket that is a moment old."""
+    anna, bo, nora = *meeting.people[:2], meeting.newcomer()
+    held, kids, refused, since = anna.ticket(), [], [], site.server.run(RUNNING).stdout
+    old = kid_of(held)
+    assert await site.refused(signed_by(stolen, old, bo.ticket())) is None, "the stolen key is the real one"
+    async with nora.enter() as inside:
+        rotating = asyncio.create_task(asyncio.to_thread(play, site.server.machine, "rotate-keys.yml"))
+        while not rotating.done():
+            following = await asyncio.to_thread(anna.ticket if len(kids) % 2 else bo.ticket)
+            kids.append(kid_of(held))
+            refused.append(await site.refused(held))
+            held = following
+        played = await rotating
+        await inside.ping()
+    assert not played.failed, played.failure
+    assert set(refused) == {None}
+    new = kid_of(held)
+    assert set(kids) == {old, new}
+    assert len(kids) > 100
+    assert kids == sorted(kids, key=lambda kid: kid == new), "one after the other"
+    assert site.server.run(RUNNING).stdout == since, "nothing was restarted"
+
+    assert [key["kid"] for key in Browser(site).get("/keys/jwks.json").json()["keys"]] == [new]
+    assert await site.refused(signed_by(stolen, old, held)) == "bad-ticket"
+    assert await site.refused(held) is None
+    found = site.server.run(f"cd {RING} && grep -l 'PRIVATE KEY' * && ls && sluss keys list").stdout.split()
+    assert found[0] == f"{new}.active.pem"
+    assert sorted(found[1:3]) == sorted([f"{old}.archived.pem", f"{new}.active.pem"])
+    assert "keys-changed" in site.server.run("sluss audit show --limit 2000").stdout
+
+
+async def test_revoked_keys_are_worthless_at_once(site: Site, anna: Person, bo: Person, stolen: str):
+    honest, since = anna.ticket(), site.server.run(RUNNING).stdout
+    old = kid_of(honest)
+    async with bo.enter() as inside:
+        played = await asyncio.to_thread(play, site.server.machine, "revoke-keys.yml")
+        assert not played.failed, played.failure
+        assert await site.refused(honest) == "bad-ticket"
+        fresh = anna.ticket()
+        assert kid_of(fresh) != old
+        assert await site.refused(signed_by(stolen, old, fresh)) == "bad-ticket"
+        assert await site.refused(fresh) is None
+        await inside.ping()
+    assert site.server.run(RUNNING).stdout == since
+    assert old not in Browser(site).get("/keys/jwks.json").text
+    assert old not in site.server.run(f"ls {RING}").stdout
+
+
+def test_key_that_is_not_there_is_named_and_the_others_stay(site: Site, stolen: str):
+    before = site.server.run(f"ls {RING}").stdout
+    played = play(site.server.machine, "revoke-keys.yml", "demo", "-e", "kids=20200101-00000000")
+    assert played.failed
+    assert "there is no key 20200101-00000000" in played.failure
+    assert site.server.run(f"ls {RING}").stdout == before
+
+
+@pytest.mark.parametrize("user", ["sluss", "www-data", "nobody"])
+def test_other_user_hands_no_keys_over(site: Site, user: str):
+    script = """
+import socket
+s = socket.socket(socket.AF_UNIX)
+try:
+    s.connect("/run/sluss/keys")
+    s.sendall(b"PUT / HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\nContent-Length: 2\\r\\n\\r\\n{}")
+    print(s.recv(1000).split()[1].decode())
+except PermissionError:
+    print("no way there")
+"""
+    assert on_host(site, script, user) in {"403\n", "no way there\n"}
+    assert (on_host(site, script, user) == "403\n") == (user == "sluss"), "the socket is there"

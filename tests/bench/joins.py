@@ -30,7 +30,7 @@ from sluss import app as bridge
 from sluss.config import load_credentials, load_settings
 from sluss.domain.assurance import Method, Purpose
 from sluss.domain.meetings import MeetingDraft, ParticipantDraft
-from sluss.keyring.tickets import create_first_key
+from sluss.keyring.ring import create_first_key
 from sluss.services import Services
 from sluss.store.database import Store, upgrade
 from sluss.store.proof import Verification

@@ -27,7 +27,7 @@ from tests.unit.gate.prosody import free_port
 from sluss import app as bridge
 from sluss.config import load_credentials, load_settings
 from sluss.domain.meetings import MeetingDraft, ParticipantDraft
-from sluss.keyring.tickets import create_first_key
+from sluss.keyring.ring import create_first_key
 from sluss.store.database import upgrade
 
 PORTAL = "https://portal.sluss.test"

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 import yaml
 from tests.unit.world import MASTER
 
-from sluss.keyring.tickets import create_first_key
+from sluss.keyring.ring import create_first_key
 
 COMPONENT_SECRET, SMS_PASSWORD, SMTP_PASSWORD = "component secret 7f3a", "sms password 91bc", "smtp password 55de"
 SIGN_IN_SECRET = "client secret 20c7"

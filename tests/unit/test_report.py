@@ -24,8 +24,9 @@ from sluss.domain.attendance import FOLD, Presence, coarse_origin, fold
 from sluss.domain.audit import Action, Outcome
 from sluss.domain.errors import InvalidInput, NotFound, NotVerified, SignInRequired
 from sluss.domain.gate import Occupant
+from sluss.keyring.ring import create_first_key
 from sluss.keyring.secrets import audit_key, field_key
-from sluss.keyring.tickets import BadTicketError, TicketKeys, create_first_key
+from sluss.keyring.tickets import BadTicketError, TicketKeys
 from sluss.policy_file import default_policy
 from sluss.services.admission import Admission
 from sluss.services.attendance import COLUMNS, _cell

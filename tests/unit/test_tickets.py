@@ -50,7 +50,7 @@ async def refusal(world, token, room, session="xmpp-1"):
 
 
 def signing_key(world):
-    return world.keys._signing
+    return world.keys._ring.signing
 
 
 def forged(world, ticket, *, headers=None, key=None, algorithm="RS256", drop=(), **changed) -> str:

@@ -30,8 +30,9 @@ from sluss.factors import PARTICIPANT_METHODS
 from sluss.factors.bankid import BankId
 from sluss.factors.sign_in import Provider
 from sluss.factors.smartcard import CardRules
+from sluss.keyring.ring import create_first_key
 from sluss.keyring.secrets import Hasher, audit_key, field_key
-from sluss.keyring.tickets import TicketKeys, create_first_key
+from sluss.keyring.tickets import TicketKeys
 from sluss.policy_file import default_policy
 from sluss.services import Services
 from sluss.services.common import Ground, Site, new_id, new_link

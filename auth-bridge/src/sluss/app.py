@@ -52,6 +52,7 @@ from sluss.services.common import Ground, Site
 from sluss.services.directory import PACE, Directory
 from sluss.services.health import Health
 from sluss.services.housekeeping import Housekeeping
+from sluss.services.keys import Keys
 from sluss.services.meetings import Meetings
 from sluss.services.organisers import Organisers
 from sluss.services.outside import Outside
@@ -63,7 +64,7 @@ from sluss.services.tickets import Tickets
 from sluss.services.verification import Verifications
 from sluss.store.database import Store, require_current_schema
 from sluss.store.sealing import Sealer
-from sluss.web import make_cards, make_internal, make_portal
+from sluss.web import make_cards, make_internal, make_keys, make_portal
 from sluss.web.settings import PortalSettings
 
 if TYPE_CHECKING:
@@ -204,7 +205,9 @@ async def running(
         portal_port = await _listen(stack, portal, settings.listen.portal)
         internal_port = await _listen(stack, make_internal(services.health, registry), settings.listen.internal)
         if cards:
-            await _listen_to_nginx(stack, make_cards(services, seen_by_pages), cards.socket)
+            await _listen_at(stack, make_cards(services, seen_by_pages), cards.socket, "smartcard.socket", 0o666)
+        if settings.listen.keys:
+            await _listen_at(stack, make_keys(services.keys), settings.listen.keys, "listen.keys", 0o600)
         yield Bridge(services, store, outbox, gate, portal_port, internal_port)
 
 
@@ -297,6 +300,7 @@ def _services(
         attendance=Attendance(ground, keys, organisers),
         audit=AuditLog(ground, organisers),
         health=Health(ground, door if gate else None),
+        keys=Keys(ground, keys),
         bankid=BankIdOrders(ground, verifications, participation, *bankid) if bankid else None,
         cards=SmartCards(ground, verifications, cards) if cards else None,
     )
@@ -418,14 +422,14 @@ async def _runner(stack: AsyncExitStack, app: web.Application) -> web.AppRunner:
     return runner
 
 
-async def _listen_to_nginx(stack: AsyncExitStack, app: web.Application, path: Path) -> None:
-    """On a socket in a directory that nginx can enter and nobody else."""
+async def _listen_at(stack: AsyncExitStack, app: web.Application, path: Path, setting: str, mode: int) -> None:
+    """On a socket in a directory that says who may come near it."""
     runner = await _runner(stack, app)
     try:
         await web.UnixSite(runner, path).start()
-        os.chmod(path, 0o666)  # noqa: PTH101, S103 - the directory says who may
+        os.chmod(path, mode)  # noqa: PTH101
     except OSError as error:
-        raise ConfigError(f"smartcard.socket: {path}: {error.strerror}") from None
+        raise ConfigError(f"{setting}: {path}: {error.strerror}") from None
 
 
 async def _listen(stack: AsyncExitStack, app: web.Application, endpoint: str) -> int:

@@ -3,9 +3,12 @@
 import asyncio
 import json
 import os
+import socket
 import sys
 from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 from zoneinfo import ZoneInfo
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from sluss.services import Services
 
 
+RING = Path("/etc/sluss/credentials/ticket-keys")
 POLICY = "sluss.policy"
 """Under which the context keeps the path that --policy names."""
 
@@ -133,10 +137,92 @@ def keys() -> None:
 @click.argument("directory", type=click.Path(path_type=Path))
 def init(directory: Path) -> None:
     """Make the first ticket key in DIRECTORY, unless there is one."""
-    from sluss.keyring.tickets import create_first_key  # noqa: PLC0415
+    from sluss.keyring.ring import create_first_key  # noqa: PLC0415
 
     kid, created = create_first_key(directory)
     click.echo(f"{'created' if created else 'exists'} {kid}")
+
+
+_ring = click.option(
+    "--directory",
+    type=click.Path(path_type=Path),
+    default=RING,
+    show_default=True,
+    help="Where the keys are.",
+)
+
+
+@keys.command("list")
+@_ring
+def keys_list(directory: Path) -> None:
+    """Print each key and its state: active signs, retired still checks, archived checks attendance records only."""
+    from sluss.keyring.ring import read_ring  # noqa: PLC0415
+
+    for file in read_ring(directory):
+        click.echo(f"{file.kid}\t{file.state}")
+
+
+@keys.command("rotate")
+@_ring
+def keys_rotate(directory: Path) -> None:
+    """Have a new key sign, and retire the one before. `load` tells the running bridge."""
+    from sluss.keyring.ring import rotate  # noqa: PLC0415
+
+    click.echo(f"active {rotate(directory, datetime.now(UTC))}")
+
+
+@keys.command("archive")
+@_ring
+def keys_archive(directory: Path) -> None:
+    """Let retired keys check attendance records only. Exit code 75 (EX_TEMPFAIL) while a ticket may still need one."""
+    from sluss.keyring.ring import archive  # noqa: PLC0415
+
+    archived, left = archive(directory, datetime.now(UTC))
+    for kid in archived:
+        click.echo(f"archived {kid}")
+    if left:
+        click.echo(f"sluss: tickets of a retired key may be in use for {left.seconds + 1} s", err=True)
+        raise SystemExit(os.EX_TEMPFAIL)
+
+
+@keys.command("revoke")
+@_ring
+@click.option("--all", "every", is_flag=True, help="All of them.")
+@click.argument("kids", nargs=-1, metavar="[KID]…")
+def keys_revoke(directory: Path, every: bool, kids: tuple[str, ...]) -> None:
+    """Remove keys: what they signed is worth nothing, attendance records too. `load` tells the running bridge."""
+    from sluss.keyring.ring import revoke  # noqa: PLC0415
+
+    if every == bool(kids):
+        raise click.UsageError("name keys, or say --all")
+    click.echo(f"active {revoke(directory, kids, datetime.now(UTC))}")
+
+
+@keys.command("load")
+@_ring
+@click.pass_obj
+def keys_load(path: Path, directory: Path) -> None:
+    """Hand the keys to the running bridge, as root. It signs and checks with them at once."""
+    from sluss.keyring.ring import read_ring  # noqa: PLC0415
+
+    if (at := load_settings(path).listen.keys) is None:
+        raise ConfigError(f"{path}: listen.keys: is not set; restart the bridge")
+    pems = {file.path.name: file.path.read_text("ascii") for file in read_ring(directory)}
+    connection = HTTPConnection("bridge", timeout=10)
+    try:
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.settimeout(10)
+        connection.sock.connect(str(at))
+        connection.request("PUT", "/", json.dumps(pems), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        text = answer.read().decode()
+    except (OSError, HTTPException) as error:
+        raise SlussError(f"{at}: the bridge does not answer: {error}") from None
+    finally:
+        connection.close()
+    if answer.status != HTTPStatus.OK:
+        raise SlussError(f"the bridge goes on with the keys it has: {text}")
+    click.echo(f"active {text}")
 
 
 @main.group()

@@ -95,10 +95,12 @@ Port = Annotated[int, Meta(ge=1, le=65535)]
 
 
 class Listen(Section, frozen=True, kw_only=True):
-    """Where the two listeners bind. Port 0 takes a free one."""
+    """Where the listeners bind. Port 0 takes a free one."""
 
     portal: Endpoint = Endpoint("127.0.0.1:8600")
     internal: Endpoint = Endpoint("127.0.0.1:8601")
+    keys: Path | None = None
+    """Where root hands over other ticket keys, a socket. None: the bridge takes them when it starts."""
 
 
 class GateSettings(Section, frozen=True, kw_only=True):

@@ -67,6 +67,7 @@ class Action(StrEnum):
     PASSWORD_REMOVED = "password-removed"  # noqa: S105 - a word for what happened
     COLLEAGUES_LOOKED_UP = "colleagues-looked-up"
     AUDIT_READ = "audit-read"
+    KEYS_CHANGED = "keys-changed"
     PURGED = "purged"
 
 

@@ -11,6 +11,7 @@ from sluss.services.authenticators import Authenticators
 from sluss.services.bankid import BankIdOrders
 from sluss.services.directory import Directory
 from sluss.services.health import Health
+from sluss.services.keys import Keys
 from sluss.services.meetings import Meetings
 from sluss.services.organisers import Organisers
 from sluss.services.outside import Outside
@@ -40,6 +41,7 @@ class Services:
     attendance: Attendance
     audit: AuditLog
     health: Health
+    keys: Keys
     bankid: BankIdOrders | None = None
     """None where it is not set up."""
     cards: SmartCards | None = None

@@ -28,12 +28,13 @@ from sluss.web import (
 from sluss.web import keys as keys_pages
 from sluss.web.context import BEHIND_NGINX, CLOCK, KEYS, SERVICES, SETTINGS, PublicKeys
 from sluss.web.health import make_internal
+from sluss.web.keys import make_keys
 from sluss.web.settings import PortalSettings
 
 if TYPE_CHECKING:
     from sluss.services import Services
 
-__all__ = ["PortalSettings", "PublicKeys", "make_cards", "make_internal", "make_portal"]
+__all__ = ["PortalSettings", "PublicKeys", "make_cards", "make_internal", "make_keys", "make_portal"]
 
 STATIC = Path(__file__).parent / "static"
 
