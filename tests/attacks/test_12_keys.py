@@ -169,6 +169,29 @@ async def test_revoked_keys_are_worthless_at_once(site: Site, anna: Person, bo: 
     assert old not in site.server.run(f"ls {RING}").stdout
 
 
+AWAY = {
+    "the bridge is away": "systemctl stop sluss-bridge",
+    "the bridge waits for Prosody": "systemctl stop prosody && systemctl restart --no-block sluss-bridge",
+}
+
+
+@pytest.mark.parametrize("what", AWAY)
+async def test_revoked_keys_are_worthless_whatever_the_bridge_was_doing(
+    site: Site, anna: Person, stolen: str, what: str
+):
+    old = kid_of(anna.ticket())
+    site.server.run(AWAY[what])
+    try:
+        played = await asyncio.to_thread(play, site.server.machine, "revoke-keys.yml")
+        assert not played.failed, played.failure
+    finally:
+        site.server.run("systemctl start prosody; systemctl start --no-block sluss-bridge")
+        ready(site)
+    fresh = anna.ticket()
+    assert await site.refused(signed_by(stolen, old, fresh)) == "bad-ticket"
+    assert await site.refused(fresh) is None
+
+
 def test_key_that_is_not_there_is_named_and_the_others_stay(site: Site, stolen: str):
     before = site.server.run(f"ls {RING}").stdout
     played = play(site.server.machine, "revoke-keys.yml", "demo", "-e", "kids=20200101-00000000")

@@ -11,6 +11,7 @@ import http.client
 import http.server
 import os
 import re
+import shlex
 import socket
 import ssl
 from pathlib import Path
@@ -357,3 +358,48 @@ def test_page_configuration_leaves_names_and_ways_in_to_the_portal(page_config):
     assert not {"invite", "security", "recording", "livestreaming", "sharedvideo", "etherpad", "embedmeeting"} & set(
         page_config["toolbarButtons"]
     )
+
+
+SEND_MEDIA = """
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(({source!r}, {port}))
+try:
+    s.sendto(b"{user}", ({target!r}, {target_port}))
+except OSError:
+    pass
+"""
+
+
+def test_media_leaves_from_the_videobridges_user_and_port_alone(jitsi):
+    machine, spare = jitsi.machine, str(jitsi.machine.network.subnet[77])
+    machine.run(f"ip address add {spare}/32 dev host0")  # the other has a videobridge on that port
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outside:
+            outside.bind((machine.network.gateway, 0))
+            outside.settimeout(2)
+            target, port = outside.getsockname()
+            for user, source_port in (
+                ("nobody", 10000),
+                ("jicofo", 10000),
+                ("prosody", 10000),
+                ("jvb", 10001),
+                ("jvb", 10000),
+            ):
+                script = SEND_MEDIA.format(source=spare, port=source_port, user=user, target=target, target_port=port)
+                machine.run(f"runuser -u {user} -- python3 -c {shlex.quote(script)}")
+            assert outside.recv(100) == b"jvb"
+            outside.settimeout(0.2)
+            with pytest.raises(TimeoutError):
+                outside.recv(100)
+    finally:
+        machine.run(f"ip address del {spare}/32 dev host0")
+
+
+def test_verification_of_a_server_with_jitsi(jitsi):
+    played = play(
+        jitsi.machine, "verify.yml", "demo", *options(jitsi_source="bundle", jitsi_bundle=jitsi.sources.bundle)
+    )
+    assert not played.failed, played.failure
+    assert "anybody from UDP 10000 (media)" in played.output
+    assert "meet.sluss.test/config.js" in played.output

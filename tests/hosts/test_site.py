@@ -27,6 +27,7 @@ UNITS = (
     "ssh",
     "sluss-demo-outbox",
     "sluss-audit-export.timer",
+    "sluss-outbound.timer",
 )
 # Everything that listens on more than loopback. A surprise fails the test.
 OUTSIDE = {("tcp", 22), ("tcp", 443), ("tcp", 3478), ("udp", 3478), ("tcp", 5349)}
@@ -196,6 +197,7 @@ MISTAKES = {
     "sluss_default_locale": ("de", "sluss_default_locale must be"),
     "sluss_policy": ("/nowhere", "sluss_policy must be the path of a file"),
     "sluss_wheels": ("/nowhere", "sluss_wheels must be a directory"),
+    "sluss_outbound": (["https://backup.example.org"], "not https://backup.example.org"),
     "sluss_ssh_sources": (["192.0.2.0/24"], "you would lock yourself out"),
     "sluss_portal_host": ("meet.sluss.test", "must differ"),
     "sluss_meet_host": ("Meet", "full host name in lower case"),
@@ -289,7 +291,7 @@ def test_bridge_at_rest_takes_less_than_90_mb(host):
     assert resident < 90 * 1024
 
 
-@pytest.mark.parametrize("unit", ["sluss-bridge", "sluss-demo-outbox", "sluss-audit-export"])
+@pytest.mark.parametrize("unit", ["sluss-bridge", "sluss-demo-outbox", "sluss-audit-export", "sluss-outbound"])
 def test_own_units_are_hardened(host, unit):
     listed = json.loads(host.run(f"systemd-analyze security --json=short {unit}.service").stdout)
     exposure = host.run(f"systemd-analyze security --no-pager {unit}.service").stdout

@@ -122,11 +122,16 @@ def test_one_key_is_revoked_and_the_others_stay(keys):
     assert states(keys) == {second: "retired", fourth: "active"}
 
 
-def test_key_that_is_not_there_is_named_and_nothing_changes(keys):
+def test_key_that_is_not_there_is_named_and_the_others_are_revoked(keys):
+    """In an emergency, and when it is done again after it was interrupted."""
     before, (kid,) = pems(keys), states(keys)
     with pytest.raises(ConfigError, match="no key gone, lost in"):
-        revoke(keys, ["lost", kid, "gone"], NOW)
+        revoke(keys, ["lost", "gone"], NOW)
     assert pems(keys) == before
+    with pytest.raises(ConfigError, match="no key lost in"):
+        revoke(keys, ["lost", kid], NOW)
+    assert list(states(keys).values()) == ["active"]
+    assert kid not in states(keys)
     for verb in (rotate, archive):
         with pytest.raises(ConfigError, match="no such directory"):
             verb(keys / "x", NOW)

@@ -215,7 +215,7 @@ def keys_load(path: Path, directory: Path) -> None:
         connection.sock.connect(str(at))
         connection.request("PUT", "/", json.dumps(pems), {"Content-Type": "application/json"})
         answer = connection.getresponse()
-        text = answer.read().decode()
+        text = answer.read(4096).decode()
     except (OSError, HTTPException) as error:
         raise SlussError(f"{at}: the bridge does not answer: {error}") from None
     finally:

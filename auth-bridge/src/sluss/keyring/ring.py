@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from sluss.domain.errors import ConfigError
 
 KEY_BITS = 2048
-STILL_USED = timedelta(seconds=90)
+STILL_USED = timedelta(seconds=75)
 """So long after it was retired a key may have tickets that somebody is about to use: more than a ticket's life."""
 
 
@@ -127,12 +127,10 @@ def archive(directory: Path, now: datetime) -> tuple[list[str], timedelta]:
 def revoke(directory: Path, kids: Iterable[str], now: datetime) -> str:
     """Remove keys, or all if none is named: what they signed is worth nothing. Returns the kid that signs from now on.
 
-    Raises `ConfigError`, and then nothing has changed.
+    Raises `ConfigError` for those that are not there, when the others are gone.
     """
     ring = read_ring(directory)
     wanted = set(kids) or {file.kid for file in ring}
-    if unknown := wanted - {file.kid for file in ring}:
-        raise ConfigError(f"ticket-keys: there is no key {', '.join(sorted(unknown))} in {directory}")
     signing = [file for file in ring if file.state in {KeyState.ACTIVE, KeyState.NEXT}]
     kept = sorted((file for file in signing if file.kid not in wanted), key=lambda file: file.state is KeyState.NEXT)
     new = kept[0] if kept else _write_new(directory, now)
@@ -143,6 +141,8 @@ def revoke(directory: Path, kids: Iterable[str], now: datetime) -> str:
     if new.state is KeyState.NEXT:
         _rename(new, KeyState.ACTIVE)
     _keep(directory)
+    if unknown := wanted - {file.kid for file in ring}:
+        raise ConfigError(f"ticket-keys: there is no key {', '.join(sorted(unknown))} in {directory}")
     return new.kid
 
 
