@@ -5,6 +5,7 @@ somebody types makes this one talk to another.
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import time
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 
 import pytest
 from tests.attacks.people import MEET, PORTAL, Browser, Meeting, Site, on_host, ready
-from tests.hosts.provision import play
+from tests.hosts.provision import REPOSITORY, play
 
 OWN = {PORTAL, MEET}
 
@@ -164,10 +165,17 @@ def test_name_is_followed_to_where_it_leads_now(site: Site, elsewhere: Elsewhere
     assert sent(site, elsewhere, "sluss", "relay.sluss.test") == ["tcp"]
 
 
-def test_what_is_not_named_any_more_is_not_reached_any_more(site: Site, elsewhere: Elsewhere):
+FIREWALL = "- {hosts: sluss, roles: [firewall]}"
+NAMED = ["127.0.0.1:2525", "127.0.0.1:8025"]  # by the demo's inventory
+
+
+def test_what_is_not_named_any_more_is_not_reached_any_more(site: Site, elsewhere: Elsewhere, tmp_path):
     """And the verification sees what gets out: one of its own addresses is named here."""
-    extra = "-e", json.dumps({"sluss_outbound": [f"{elsewhere.address}:{elsewhere.port}", "192.0.2.1:443"]})
-    played = play(site.server.machine, "site.yml", "demo", *extra)
+    (tmp_path / "firewall.yml").write_text(FIREWALL)
+    firewall = os.path.relpath(tmp_path / "firewall.yml", REPOSITORY / "playbooks")
+    named = [*NAMED, f"{elsewhere.address}:{elsewhere.port}", "192.0.2.1:443"]
+    extra = "-e", json.dumps({"firewall_outbound": named})
+    played = play(site.server.machine, firewall, "demo", *extra)
     try:
         assert not played.failed, played.failure
         assert sent(site, elsewhere, "nobody") == ["tcp"]
@@ -177,7 +185,7 @@ def test_what_is_not_named_any_more_is_not_reached_any_more(site: Site, elsewher
         assert "prosody gets out to 192.0.2.1 by tcp port 443" in verified.output
         assert "gets out to 192.0.2.1 by udp" not in verified.output
     finally:
-        assert not play(site.server.machine).failed
+        assert not play(site.server.machine, firewall, "demo", "-e", json.dumps({"firewall_outbound": NAMED})).failed
     assert sent(site, elsewhere, "nobody") == []
 
 
@@ -248,7 +256,7 @@ def test_verification_proves_it_and_reports(site: Site):
     assert played.changed == 0
     said = re.findall(r'^ +"(.*?)",?$', played.output, re.MULTILINE)
     assert any(re.search(r"anything else: [1-9]\d+ tries by .*\bsluss\b.*, all refused", line) for line in said), said
-    assert any(line.startswith("It may reach 127.0.0.1:2525, 127.0.0.1:8025.") for line in said)
+    assert f"It may reach {', '.join(NAMED)}." in said
     assert any(line.startswith("Audit log: ok ") for line in said)
 
 

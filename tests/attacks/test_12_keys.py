@@ -127,8 +127,11 @@ async def test_keys_rotate_and_nobody_is_refused(site: Site, meeting: Meeting, s
     old = kid_of(held)
     assert await site.refused(signed_by(stolen, old, bo.ticket())) is None, "the stolen key is the real one"
     async with nora.enter() as inside:
-        rotating = asyncio.create_task(asyncio.to_thread(play, site.server.machine, "rotate-keys.yml"))
+        sooner = "demo", "-e", "rotate_seconds=20"  # and the key is made older below: no ticket here waits for a minute
+        rotating = asyncio.create_task(asyncio.to_thread(play, site.server.machine, "rotate-keys.yml", *sooner))
         while not rotating.done():
+            if kids.count(old) and kids.index(kids[-1]) == len(kids) - 1 > 0:  # the first of the new key
+                site.server.run(f"touch -d '-2 minutes' {RING}/*.retired.pem")
             following = await asyncio.to_thread(anna.ticket if len(kids) % 2 else bo.ticket)
             kids.append(kid_of(held))
             refused.append(await site.refused(held))
@@ -139,7 +142,7 @@ async def test_keys_rotate_and_nobody_is_refused(site: Site, meeting: Meeting, s
     assert set(refused) == {None}
     new = kid_of(held)
     assert set(kids) == {old, new}
-    assert len(kids) > 100
+    assert kids.count(new) > 30
     assert kids == sorted(kids, key=lambda kid: kid == new), "one after the other"
     assert site.server.run(RUNNING).stdout == since, "nothing was restarted"
 
