@@ -220,7 +220,7 @@ TABLE: list[tuple[Any, ...]] = [
     ("an archived key opens nothing", "12_keys::keys_rotate_and_nobody_is_refused",
      ("keyring/tickets.py", "self._ring.public if kind == TICKET else ")),
     ("a running bridge forgets a revoked key", "12_keys::revoked_keys_are_worthless_at_once",
-     ("services/keys.py", "self._keys.take(pems)", "pass")),
+     ("services/keys.py", "self._keys.take(ring)", "pass")),
     ("root alone hands keys over", "12_keys::other_user_hands_no_keys_over[sluss]",
      ("web/keys.py", "_asker(request) != ROOT", "False")),
     # 13: guessing

@@ -34,7 +34,9 @@ class TicketExpiredError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class _Ring:
+class Ring:
+    """Keys that can sign and check, by kid."""
+
     public: dict[str, rsa.RSAPublicKey]
     archived: dict[str, rsa.RSAPublicKey]
     active_kid: str
@@ -45,22 +47,17 @@ class TicketKeys:
     """Signs with the active key, checks tickets with those not archived, and attendance records with all."""
 
     def __init__(self, pems: Mapping[str, bytes]) -> None:
-        """`pems`: file name → PEM. Raises `ConfigError` for a bad name, a weak key or not exactly one that signs."""
-        self._ring = _read(pems)
+        """From `pems`, as `read_keys` says."""
+        self._ring = read_keys(pems)
 
-    def take(self, pems: Mapping[str, bytes]) -> None:
-        """Sign and check with these from now on, for everybody who holds this object. Raises as making one does."""
-        self._ring = _read(pems)
+    def take(self, ring: Ring) -> None:
+        """Sign and check with these from now on, for everybody who holds this object."""
+        self._ring = ring
 
     @property
     def active_kid(self) -> str:
         """The key that signs."""
         return self._ring.active_kid
-
-    @property
-    def kids(self) -> list[str]:
-        """The keys that tickets may name."""
-        return list(self._ring.public)
 
     def sign(self, claims: Mapping[str, Any]) -> str:
         """The compact JWS of `claims`."""
@@ -153,7 +150,8 @@ class TicketKeys:
         return None
 
 
-def _read(pems: Mapping[str, bytes]) -> _Ring:
+def read_keys(pems: Mapping[str, bytes]) -> Ring:
+    """`pems`: file name → PEM. Raises `ConfigError` for a bad name, a weak key or not exactly one that signs."""
     public: dict[str, rsa.RSAPublicKey] = {}
     archived: dict[str, rsa.RSAPublicKey] = {}
     private: dict[KeyState, list[tuple[str, rsa.RSAPrivateKey]]] = {KeyState.ACTIVE: [], KeyState.NEXT: []}
@@ -166,4 +164,4 @@ def _read(pems: Mapping[str, bytes]) -> _Ring:
     signing = private[KeyState.ACTIVE] or private[KeyState.NEXT]
     if len(signing) != 1:
         raise ConfigError(f"ticket-keys: there must be one active key, there are {len(signing)}")
-    return _Ring(public, archived, *signing[0])
+    return Ring(public, archived, *signing[0])

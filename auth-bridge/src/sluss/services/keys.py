@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import structlog
 
 from sluss.domain.audit import ADMIN, Action
-from sluss.keyring.tickets import TicketKeys
+from sluss.keyring.tickets import TicketKeys, read_keys
 from sluss.services.common import Ground
 
 _log = structlog.get_logger()
@@ -23,11 +23,11 @@ class Keys:
 
         Raises `ConfigError`, and goes on with the ring before.
         """
-        new, now = TicketKeys(pems), self._g.clock()
-        subject, kids = f"key:{new.active_kid}", " ".join(new.kids)
+        ring, now = read_keys(pems), self._g.clock()
+        subject, kids = f"key:{ring.active_kid}", " ".join(ring.public)
         await self._g.store.run(
             lambda tx: self._g.audit.record(tx, now, Action.KEYS_CHANGED, actor=ADMIN, subject=subject, kids=kids)
         )
-        self._keys.take(pems)
-        _log.info("keys_changed", active=new.active_kid, kids=kids)
-        return new.active_kid
+        self._keys.take(ring)
+        _log.info("keys_changed", active=ring.active_kid, kids=kids)
+        return ring.active_kid
