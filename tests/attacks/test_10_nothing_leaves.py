@@ -179,6 +179,12 @@ def test_what_is_not_named_any_more_is_not_reached_any_more(site: Site, elsewher
     try:
         assert not played.failed, played.failure
         assert sent(site, elsewhere, "nobody") == ["tcp"]
+        site.server.run("systemctl stop sluss-outbound.timer; nft -f /etc/nftables.conf")
+        assert sent(site, elsewhere, "nobody") == ["tcp"], "an address is good before anything is looked up"
+        site.server.run(
+            "systemctl restart nftables; until nft list set inet sluss resolvers4 | grep -q timeout.*expires; do"
+            " sleep 0.1; done; systemctl start sluss-outbound.timer"
+        )
         verified = play(site.server.machine, "verify.yml", "demo", *extra)
         assert verified.failed
         assert "nobody gets out to 192.0.2.1 by tcp port 443" in verified.output
@@ -248,6 +254,26 @@ def test_verification_names_what_leads_nowhere_and_what_is_not_in_place(site: Si
     played = play(site.server.machine, "verify.yml", "demo", "-e", extra)
     assert played.failed
     assert said in played.output
+
+
+@pytest.mark.parametrize(("port", "flags", "leaves"), [(22, 0x10, True), (22, 0x02, False), (9999, 0x10, False)])
+def test_only_open_ports_go_on_with_connections_older_than_the_rules(
+    site: Site, elsewhere: Elsewhere, port: int, flags: int, leaves: bool
+):
+    """Else the first run would cut its own ssh session. A SYN (0x02) begins one, an ACK (0x10) does not."""
+    packet = f"""
+import socket, struct
+s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)
+try:
+    packet = struct.pack("!HHIIBBHHH", {port}, {elsewhere.port}, 1, 1, 0x50, {flags}, 1024, 0, 0)
+    s.sendto(packet, ({elsewhere.address!r}, 0))
+except OSError:
+    pass
+"""
+    count = "nft list counter inet sluss outbound_refused"
+    before = site.server.run(count).stdout
+    on_host(site, packet, "root")
+    assert (site.server.run(count).stdout == before) == leaves
 
 
 def test_verification_proves_it_and_reports(site: Site):

@@ -309,3 +309,6 @@ def test_command_says_how_long_until_a_retired_key_can_be_archived(keys):
     done = CliRunner().invoke(main, ["keys", "archive", "--directory", str(keys)])
     assert done.exit_code == os.EX_TEMPFAIL
     assert "may be in use for" in done.output
+    age(keys, ring.STILL_USED - timedelta(seconds=2))
+    done = CliRunner().invoke(main, ["keys", "archive", "--wait", "--directory", str(keys)])
+    assert (done.exit_code, done.output[:9]) == (0, "archived "), done.output

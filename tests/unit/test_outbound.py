@@ -48,7 +48,9 @@ def test_url_becomes_an_endpoint_that_the_filter_reads(url, endpoint):
     "endpoint", ["relay.example.org:0", "relay.example.org:70000", "[2001:db8::1]", "a b:1", "a:1/sctp"]
 )
 def test_what_is_no_endpoint_is_found(endpoint):
-    assert networks.no_endpoints(["relay.example.org:587", endpoint, "[2001:db8::1]:1/udp"]) == [endpoint]
+    right = ["relay.example.org:587", "[2001:db8::1]:1/udp"]
+    assert networks.no_endpoints([right[0], endpoint, right[1]]) == [endpoint]
+    assert all(outbound.ENDPOINT.fullmatch(one) for one in right), "the host reads what the inventory may say"
 
 
 def test_name_servers_are_found_however_they_are_written():

@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import sys
+import time
 from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
@@ -173,13 +174,18 @@ def keys_rotate(directory: Path) -> None:
 
 @keys.command("archive")
 @_ring
-def keys_archive(directory: Path) -> None:
+@click.option("--wait", is_flag=True, help="Wait until no ticket can need one, a little more than a minute.")
+def keys_archive(directory: Path, wait: bool) -> None:
     """Let retired keys check attendance records only. Exit code 75 (EX_TEMPFAIL) while a ticket may still need one."""
     from sluss.keyring.ring import archive  # noqa: PLC0415
 
-    archived, left = archive(directory, datetime.now(UTC))
-    for kid in archived:
-        click.echo(f"archived {kid}")
+    while True:
+        archived, left = archive(directory, datetime.now(UTC))
+        for kid in archived:
+            click.echo(f"archived {kid}")
+        if not (wait and left):
+            break
+        time.sleep(1)
     if left:
         click.echo(f"sluss: tickets of a retired key may be in use for {left.seconds + 1} s", err=True)
         raise SystemExit(os.EX_TEMPFAIL)
