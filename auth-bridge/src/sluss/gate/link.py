@@ -134,7 +134,8 @@ class Link:
 
     async def _reply(self, iq: Any, received: float) -> None:
         payload: Element = iq.xml[0]
-        reply = iq.reply()
+        # Not `iq.reply()`, which copies the question with its ticket first
+        reply = self._xmpp.make_iq_result(id=iq["id"], ito=iq["from"], ifrom=iq["to"])
         try:
             result = await self._answer(str(iq["from"]), str(iq["type"]), payload)
             if result is not None:

@@ -79,6 +79,15 @@ def new_id() -> str:
     return secrets.token_hex(16)
 
 
+def new_username() -> str:
+    """A person's user name in one meeting: 64 random bits keep people apart, and nobody is trusted for knowing one.
+
+    Short, for Prosody writes it into every stanza to them. "p-" first: Jitsi's client builds a person's nick from eight
+    hexadecimal digits if a user name begins with them, and two devices of one person would then share it.
+    """
+    return f"p-{secrets.token_hex(8)}"
+
+
 def new_link() -> str:
     """256 random bits, URL-safe."""
     return secrets.token_urlsafe(LINK_BYTES)

@@ -30,7 +30,7 @@ from sluss.domain.meetings import (
 )
 from sluss.domain.policy import WAITING_HEARD, SensitivityClass
 from sluss.services import audit, limits
-from sluss.services.common import Ground, new_id, new_link
+from sluss.services.common import Ground, new_id, new_link, new_username
 from sluss.services.expel import expel
 from sluss.store.database import Transaction
 
@@ -434,9 +434,7 @@ def new_invitation(meeting: Meeting, person: ParticipantDraft, role: Role, perso
         person.mobile,
         Answer.PENDING,
         InvitationState.LIVE,
-        # "p-" first: Jitsi's client builds a person's nick from eight hexadecimal digits if a user name begins with
-        # them, and two devices of one person would then share it.
-        f"p-{new_id()}",
+        new_username(),
         person.label,
         person_hash,
     )
