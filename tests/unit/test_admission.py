@@ -1,6 +1,7 @@
 """At the room's door: only who used a ticket for this room, once, by the verified name, while the meeting is open."""
 
 import asyncio
+import re
 from datetime import timedelta
 
 import pytest
@@ -24,6 +25,15 @@ async def at_the_door(world):
     who = await world.authenticate(ticket.token, ticket.room)
     assert who.allow
     return world, ticket.room, who.username
+
+
+async def test_user_names_are_no_nicks_of_jitsis_client(at_the_door):
+    """It makes one of the first eight characters if they are hexadecimal digits: two devices would share it."""
+    world, _, first = at_the_door
+    ticket = await world.ticket(world.link(BERTIL[1]), "browser 2", BERTILS_MOBILE)
+    second = (await world.authenticate(ticket.token, ticket.room, "xmpp-2")).username
+    assert first != second
+    assert not [name for name in (first, second) if re.match("[0-9a-f]{8}", name)]
 
 
 async def refusal(world, *args, **kwargs):
