@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from urllib.parse import urlencode
 
+import aiohttp
 import pytest
 from tests.unit.gate.conftest import Connect, Script
 from tests.unit.gate.prosody import COMPONENT, CONFERENCE, MEET, SECRET, Prosody
@@ -70,6 +72,26 @@ async def test_who_is_put_out_with_a_stream_and_a_yes_but_no_session_yet_is_disc
         await asyncio.wait_for(client.closed.wait(), 2)
         with pytest.raises((Refused, TimeoutError, OSError)):
             await client.authenticate()
+
+
+@pytest.mark.parametrize("order", ["expel", "end"])
+async def test_who_is_put_out_with_a_yes_but_no_stream_yet_is_disconnected(
+    rules: Script, room: str, gate: Gate, prosody: Prosody, order: str
+) -> None:
+    person = rules.person(room)
+    query = urlencode({"room": room, "token": person.token})
+    async with (
+        aiohttp.ClientSession() as http,
+        http.ws_connect(f"{prosody.websocket}?{query}", protocols=["xmpp"], headers={"Host": MEET}) as socket,
+    ):
+        await rules.has_answered(gate)
+        if order == "expel":
+            assert await gate.expel(room, person.username, "Withdrawn") == 1
+        else:
+            await gate.end(room, "Over")
+        async with asyncio.timeout(2):
+            while not socket.closed:
+                await socket.receive()
 
 
 async def test_session_that_cannot_be_closed_keeps_nobody_in(
