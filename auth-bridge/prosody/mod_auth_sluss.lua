@@ -8,27 +8,12 @@ local bridge = module:require "sluss_bridge";
 
 module:depends("sluss_firewall");
 
--- Tickets between the request that brought them and the question to the bridge, and that question until the client signs
--- in. Only here, so that nothing that prints a session or a request can show one; a reload forgets them and the client asks
--- for a new one.
-local tickets = setmetatable({}, { __mode = "k" });
+-- Questions about tickets, until the client signs in. Only here, so that nothing that prints a session can show a ticket; a
+-- reload forgets them and the client asks for a new one.
 local questions = setmetatable({}, { __mode = "k" });
 
 -- Every session with a yes to its ticket, signed in or not: whose it is. The gate's orders are about these.
 local people = setmetatable(module:shared "people", { __mode = "k" });
-
-local function take_ticket(transport)
-	return function (event)
-		local session, url = event.session, event.request.url;
-		local query = formdecode(url.query or "");
-		url.query = nil;
-		if type(query) ~= "table" then query = {}; end
-		tickets[session] = { token = query.token, room = query.room };
-		session.sluss = { session = new_id(), transport = transport };
-	end
-end
-module:hook_global("websocket-session", take_ticket("websocket"), 10);
-module:hook_global("bosh-session", take_ticket("bosh"), 10);
 
 -- What Jitsi's own modules look for in a session: the claims of a ticket, as its verdict says them
 local function set_jitsi_fields(session, room, attr)
@@ -47,23 +32,34 @@ local function set_jitsi_fields(session, room, attr)
 	prosody.events.fire_event("jitsi-authentication-token-verified", { session = session, claims = claims });
 end
 
--- The ticket is spent here, whatever the answer, which comes while the client still chooses how to sign in.
+-- The ticket is spent here, whatever the answer, which comes while the client still opens its stream.
 -- Returns the question, or the reason why there is none, as its `reason`.
-local function spend(session)
-	local ticket = tickets[session];
-	tickets[session] = nil;
-	if not ticket or (ticket.token or "") == "" or (ticket.room or "") == "" then return { reason = "no-ticket" }; end
+local function spend(session, token, room)
+	if (token or "") == "" or (room or "") == "" then return { reason = "no-ticket" }; end
 	-- What cannot stand in XML would be an error here, and this session would never hear a no.
-	if ticket.token:find("%G") or ticket.room:find("%G") then return { reason = "bad-ticket" }; end
+	if token:find("%G") or room:find("%G") then return { reason = "bad-ticket" }; end
 	return bridge.begin("authenticate", {
 		session = session.sluss.session;
-		room = ticket.room;
+		room = room;
 		transport = session.sluss.transport;
 		address = session.ip;
-	}, ticket.token, function (yes)
-		people[session] = { room = ticket.room, username = yes.username };
+	}, token, function (yes)
+		people[session] = { room = room, username = yes.username };
 	end);
 end
+
+local function take_ticket(transport)
+	return function (event)
+		local session, url = event.session, event.request.url;
+		local query = formdecode(url.query or "");
+		url.query = nil;
+		if type(query) ~= "table" then query = {}; end
+		session.sluss = { session = new_id(), transport = transport };
+		questions[session] = spend(session, query.token, query.room);
+	end
+end
+module:hook_global("websocket-session", take_ticket("websocket"), 10);
+module:hook_global("bosh-session", take_ticket("bosh"), 10);
 
 -- Returns the username, or nil and the reason
 local function redeem(session)
@@ -113,13 +109,7 @@ function sasl:process()
 	return "failure", reason == "unavailable" and "temporary-auth-failure" or "not-authorized", reason;
 end
 
-local provider = {};
-
--- Called when a stream to this host has opened, and at each attempt after the first
-function provider.get_sasl_handler(session)
-	if session.sluss then questions[session] = questions[session] or spend(session); end
-	return new_sasl(session);
-end
+local provider = { get_sasl_handler = new_sasl };
 
 function provider.user_exists()
 	return nil, "There are no accounts here";

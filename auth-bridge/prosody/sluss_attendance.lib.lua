@@ -2,31 +2,36 @@
 -- Who is inside is kept with each room, and what is not yet acknowledged in shared memory: a reload loses neither.
 
 local new_id = require "util.id".long;
+local now = require "util.time".monotonic;
 local st = require "util.stanza";
 
 local muc = module:depends "muc";
 local bridge = module:require "sluss_bridge";
 
 local xmlns = bridge.xmlns;
-local gather_for, most_at_once = 0.1, 100; -- seconds, events
+local gather_for, gather_longest, most_at_once = 0.1, 1, 100; -- seconds, seconds, events
 local retry_after = 1; -- seconds
 
 local outbox = module:shared "outbox"; -- a list of events, oldest first
 outbox.epoch = outbox.epoch or new_id();
 outbox.seq = outbox.seq or 0;
 
-local busy, reason = false, nil;
+local busy, happened, reason = false, 0, nil;
 local deliver;
 
--- Many enter at once: what happens within a moment is told at once
+-- While many come, those at the door go first: it is told when nothing has happened for a moment, or has for a second
 local function deliver_after(seconds)
 	if busy or not outbox[1] then return; end
 	busy = true;
-	module:add_timer(seconds, deliver);
+	local latest = now() + gather_longest;
+	module:add_timer(seconds, function ()
+		if now() < math.min(happened + gather_for, latest) then return gather_for; end
+		deliver(#outbox);
+	end);
 end
 
--- Send the oldest events; the next when they are acknowledged
-function deliver()
+-- Send the `due` oldest events, group by group, each when the one before is acknowledged
+function deliver(due)
 	local to = bridge.first();
 	local function later()
 		busy = false;
@@ -35,18 +40,20 @@ function deliver()
 	if not to then return later(); end
 	local iq = st.iq({ type = "set", id = new_id(), from = module.host, to = to });
 	iq:tag("events", { xmlns = xmlns, epoch = outbox.epoch });
-	local count = math.min(#outbox, most_at_once);
+	local count = math.min(due, most_at_once);
 	for i = 1, count do iq:add_child(outbox[i]); end
 	module:send_iq(iq, nil, bridge.timeout):next(function (answer)
 		-- a link that breaks while we write to it answers with an error, but here
 		if answer.stanza.attr.type ~= "result" then return later(); end
 		table.move(outbox, count + 1, #outbox + count, 1);
+		if due > count then return deliver(due - count); end
 		busy = false;
 		deliver_after(gather_for);
 	end, later);
 end
 
 local function report(name, room, occupant, session, at)
+	happened = now();
 	outbox.seq = outbox.seq + 1;
 	table.insert(outbox, st.stanza(name, {
 		xmlns = xmlns, seq = ("%d"):format(outbox.seq), room = room.jid:match("^[^@]+"),

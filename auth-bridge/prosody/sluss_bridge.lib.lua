@@ -19,15 +19,16 @@ local most_open = 1000;
 -- a promise and a cache for each one, which costs more than all the rest of asking.
 local open, count, asked = {}, 0, 0;
 
-local function connected(bridge)
+-- Its link, if that is up
+local function link_to(bridge)
 	local component = hosts[bridge] and hosts[bridge].modules.component;
-	return component and component.connected;
+	return component and component.connected and component.session;
 end
 
 --- The first bridge whose component link is up, or nil.
 local function first()
 	for _, bridge in ipairs(bridges) do
-		if connected(bridge) then return bridge; end
+		if link_to(bridge) then return bridge; end
 	end
 end
 
@@ -64,7 +65,7 @@ end, 100);
 module:add_timer(look_every, function ()
 	local hopeless = {};
 	for id, question in pairs(open) do
-		if now() > question.deadline or not connected(question.to) then table.insert(hopeless, id); end
+		if now() > question.deadline or not link_to(question.to) then table.insert(hopeless, id); end
 	end
 	for _, id in ipairs(hopeless) do close(id); end
 	return look_every;
@@ -76,14 +77,15 @@ local function send(question)
 	while question.tried < #bridges do
 		question.tried = question.tried + 1;
 		local to, token = bridges[question.tried], question.token;
+		local link = link_to(to);
 		if question.tried == #bridges then question.token = nil; end -- nobody is left to ask
-		if connected(to) and now() < question.deadline and count < most_open then
+		if link and now() < question.deadline and count < most_open then
 			asked = asked + 1;
 			local id = "q"..asked;
 			local iq = st.iq({ type = "get", id = id, from = module.host, to = to }):tag(question.name, question.attr);
 			if token then iq:text_tag("token", token); end
 			question.to, open[id], count = to, question, count + 1;
-			module:send(iq);
+			link.send(iq);
 			return true;
 		end
 	end

@@ -432,9 +432,8 @@ async def test_full_disk_changes_nothing_and_is_over_when_there_is_room(world):
     before = world.sql("SELECT count(*) AS n FROM meetings")
 
     def limit(pages: int) -> None:
-        with world.store.engine.connect() as connection:
+        with world.store._begun() as connection:
             connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
-            connection.commit()
 
     await world.store.run(lambda tx: None)
     pages = world.sql("PRAGMA page_count")[0]["page_count"]

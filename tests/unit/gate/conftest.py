@@ -52,7 +52,7 @@ class Script:
         self.waiting = asyncio.Event()  # set: one does
         self.looked = asyncio.Event()  # set: at a ticket
         self.refuse: Refusal | None = None
-        self.fail = False
+        self.fail = self.fail_to_hear = False
         self.answer_for: str | None = None  # another session than the one asked about
         self._told = asyncio.Condition()
 
@@ -95,6 +95,8 @@ class Script:
         return Verdict(True, self.answer_for or entry.session, **person.proof)
 
     async def told(self, events: Sequence[tuple[Change, GateEvent]]) -> None:
+        if self.fail_to_hear:
+            raise RuntimeError("scripted failure")
         for change, event in events:
             await self._tell(change.value, event)
 

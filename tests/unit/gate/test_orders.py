@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from urllib.parse import urlencode
 
+import aiohttp
 import pytest
 from tests.unit.gate.conftest import Connect, Script
 from tests.unit.gate.prosody import COMPONENT, CONFERENCE, MEET, SECRET, Prosody
 from tests.xmpp import CLIENT, Client, Refused, open_stream, statuses
 
 from sluss.domain.errors import GateUnavailable
-from sluss.domain.gate import Occupant, Role, Stage
+from sluss.domain.gate import Change, GateEvent, Occupant, Role, Stage
 from sluss.gate import Gate
 
 
@@ -70,6 +72,26 @@ async def test_who_is_put_out_with_a_stream_and_a_yes_but_no_session_yet_is_disc
         await asyncio.wait_for(client.closed.wait(), 2)
         with pytest.raises((Refused, TimeoutError, OSError)):
             await client.authenticate()
+
+
+@pytest.mark.parametrize("order", ["expel", "end"])
+async def test_who_is_put_out_with_a_yes_but_no_stream_yet_is_disconnected(
+    rules: Script, room: str, gate: Gate, prosody: Prosody, order: str
+) -> None:
+    person = rules.person(room)
+    query = urlencode({"room": room, "token": person.token})
+    async with (
+        aiohttp.ClientSession() as http,
+        http.ws_connect(f"{prosody.websocket}?{query}", protocols=["xmpp"], headers={"Host": MEET}) as socket,
+    ):
+        await rules.has_answered(gate)
+        if order == "expel":
+            assert await gate.expel(room, person.username, "Withdrawn") == 1
+        else:
+            await gate.end(room, "Over")
+        async with asyncio.timeout(2):
+            while not socket.closed:
+                await socket.receive()
 
 
 async def test_session_that_cannot_be_closed_keeps_nobody_in(
@@ -230,6 +252,49 @@ async def test_events_are_sent_again_until_the_rules_take_them(rules: Script, ro
         assert len(rules.events) == 1
         rules.fail = False
         assert (await rules.heard(2))[1] == ("left", client.jid, None)
+
+
+async def test_events_wait_while_many_come_and_go_but_for_a_second_only(
+    rules: Script, room: str, enter: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups, take = [], rules.told
+
+    async def told(events: Sequence[tuple[Change, GateEvent]]) -> None:
+        groups.append(len(events))
+        await take(events)
+
+    monkeypatch.setattr(rules, "told", told)
+    async with enter(rules.person(room)) as inside, enter(rules.person(room)) as client:
+        await inside.join("aaaa0001")
+        await rules.heard(1)
+        begun = asyncio.get_running_loop().time()
+        while len(rules.events) == 1:
+            await client.join("aaaa0002")
+            await client.leave()
+        assert 0.9 < asyncio.get_running_loop().time() - begun < 2
+        assert groups[1] >= 10
+
+
+async def test_more_events_than_fit_in_one_stanza_come_in_order_and_without_a_pause(
+    rules: Script, room: str, enter: Connect
+) -> None:
+    async with enter(rules.person(room)) as inside, enter(rules.person(room)) as client:
+        await inside.join("aaaa0001")
+        await rules.heard(1)
+        rules.fail_to_hear = True
+        for _ in range(130):
+            await client.join("aaaa0002")
+            await client.leave()
+        assert len(rules.events) == 1
+        rules.fail_to_hear = False
+        await rules.heard(2)
+        begun = asyncio.get_running_loop().time()
+        while len(rules.events) < 261:
+            await client.join("aaaa0002")
+            await client.leave()
+        assert asyncio.get_running_loop().time() - begun < 0.6
+    sequence = [event.seq for _, event in rules.events]
+    assert sequence == list(range(sequence[0], sequence[0] + len(sequence)))
 
 
 async def test_events_of_a_bridges_absence_arrive_in_order_when_it_returns(

@@ -95,7 +95,7 @@ async def test_second_try_on_the_same_stream_has_no_ticket_left(rules: Script, r
     assert (first.value.reason, second.value.reason) == ("bad-ticket", "no-ticket")
 
 
-async def test_bridge_is_asked_when_the_stream_opens_and_the_client_may_take_its_time(
+async def test_bridge_is_asked_at_once_and_the_client_may_take_its_time(
     rules: Script, room: str, gate: Gate, url: str
 ) -> None:
     rules.hold.clear()

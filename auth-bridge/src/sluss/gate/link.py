@@ -13,7 +13,7 @@ import structlog
 from slixmpp.componentxmpp import ComponentXMPP
 from slixmpp.exceptions import IqError, IqTimeout
 from slixmpp.xmlstream.handler import Callback
-from slixmpp.xmlstream.matcher import MatchXPath
+from slixmpp.xmlstream.matcher.base import MatcherBase
 
 from sluss.gate.protocol import local_name, tag
 
@@ -49,6 +49,13 @@ class DeclinedError(Exception):
         self.condition = condition
 
 
+class _Question(MatcherBase):
+    """Matches an IQ whose payload is one of these. One look for all of them, and no XPath."""
+
+    def match(self, stanza: Any) -> bool:
+        return stanza.name == "iq" and len(stanza.xml) > 0 and stanza.xml[0].tag in self._criteria
+
+
 class Link:
     """A component connection. Make one, `open` it, use it until `lost` is done, `close` it, make another."""
 
@@ -63,9 +70,7 @@ class Link:
         self.lost: asyncio.Future[str | None] = self._loop.create_future()
         """Done when the link is lost; its result is Prosody's stream error, if there was one."""
         self._xmpp: Any = ComponentXMPP(component, secret, host, port, fix_error_ns=True)  # type: ignore[no-untyped-call]
-        for name in names:
-            path = MatchXPath(f"{{{self._xmpp.default_ns}}}iq/{tag(name)}")
-            self._xmpp.register_handler(Callback(name, path, self._received))
+        self._xmpp.register_handler(Callback("questions", _Question({tag(name) for name in names}), self._received))
         self._xmpp.add_event_handler("session_start", self._on_start)
         self._xmpp.add_event_handler("stream_error", self._on_stream_error)
         self._xmpp.add_event_handler("connection_failed", self._on_failure)

@@ -9,8 +9,9 @@ import asyncio
 import contextvars
 import sqlite3
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -77,6 +78,7 @@ class Store:
         self._audit_key = audit_key
         self._audit_head: Head | None = None  # the last that was committed here
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._connection: Connection | None = None  # the thread's
         self._waiting: deque[_Waiting] = deque()
 
     async def run(self, work: Callable[[Transaction], T | SlussError]) -> T:
@@ -100,7 +102,7 @@ class Store:
         """Whether the database can be read and written now: it writes a row as it was, which goes to the disk."""
 
         def probe() -> None:
-            with self.engine.begin() as connection:
+            with self._begun() as connection:
                 connection.execute(text("UPDATE alembic_version SET version_num = version_num"))
 
         try:
@@ -112,6 +114,7 @@ class Store:
     def close(self) -> None:
         """Let the last transaction end and close the file."""
         self._thread.shutdown(wait=True)
+        self._let_go()
         self.engine.dispose()
 
     def _work_off(self) -> None:
@@ -125,8 +128,24 @@ class Store:
             outcomes = [_failed(error)] * len(together)
         together[0].answer.get_loop().call_soon_threadsafe(_tell, together, outcomes)
 
+    @contextmanager
+    def _begun(self) -> Iterator[Connection]:
+        """The thread's connection, in a transaction. It is kept, but for whatever goes wrong on it."""
+        self._connection = self._connection or self.engine.connect()
+        try:
+            with self._connection.begin():
+                yield self._connection
+        except BaseException:
+            self._let_go()
+            raise
+
+    def _let_go(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
+
     def _in_transaction(self, together: list["_Waiting"]) -> list[Any]:
-        with self.engine.begin() as connection:
+        with self._begun() as connection:
             audit = AuditRepository(connection, self._audit_key, self._audit_head)
             tx = Transaction(connection, self._sealer, audit)
             if len(together) == 1:
