@@ -227,7 +227,10 @@ class _WebSocket:
         )
 
     async def send(self, stanza: str) -> None:
-        await self._socket.send_str(stanza)
+        try:
+            await self._socket.send_str(stanza)
+        except ConnectionError:  # closed by the server, which `_read` has not come to yet
+            raise Refused("closed") from None
 
     async def stanzas(self) -> AsyncIterator[Stanza]:
         async for frame in self._socket:

@@ -256,7 +256,8 @@ async def test_stream_to_another_host_is_closed(site: Site, anna: Person, domain
     options = {"ssl": site.trust, "headers": {"Host": MEET}}
     assert await xmpp.offered(URLS["websocket"], MEET, **options) == ["ANONYMOUS"]
     assert await xmpp.offered(URLS["websocket"], domain, **options, **ticket) == []
-    assert await site.refused(ticket) is None
+    assert await site.refused(ticket) == "used"
+    assert await site.refused(anna.ticket()) is None
 
 
 async def test_ticket_carries_its_person_and_nobody_else(site: Site, anna: Person, bo: Person):

@@ -76,7 +76,7 @@ async def throw(client: Client, frame: str | bytes, kind: aiohttp.WSMsgType = ai
     data = frame.encode() if isinstance(frame, str) else frame
     with contextlib.suppress(aiohttp.ClientError, ConnectionError):
         await client._transport._socket.send_frame(data, kind)
-    with contextlib.suppress(Refused, TimeoutError, aiohttp.ClientError, ConnectionError):
+    with contextlib.suppress(Refused, TimeoutError):
         await asyncio.wait_for(client.ping(), 1)
 
 

@@ -7,7 +7,7 @@ import shlex
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 import pytest
 from tests.attacks.people import MEET, Browser, Meeting, Person, Site, ready, stopped
@@ -84,15 +84,17 @@ def test_portal_without_its_bridge_shows_nothing_and_comes_back(site: Site, anna
 async def test_yes_that_comes_too_late_lets_nobody_in(site: Site, anna: Person):
     """Frozen while it was asked: its answer arrives after Prosody has said no, and the ticket is not good twice."""
     ticket = anna.ticket()
-    async with site.open(ticket) as client:
-        with frozen(site):
+    with ExitStack() as trouble:
+        trouble.enter_context(frozen(site))  # first: the request that brings the ticket asks about it
+        async with site.open(ticket) as client:
             with pytest.raises(Refused) as no:
                 await client.authenticate()
             assert no.value.condition == "temporary-auth-failure"
-        with pytest.raises(Refused) as again:
-            await client.try_sasl("ANONYMOUS")
-        assert again.value.reason == "no-ticket"
-        assert not client.jid
+            trouble.close()
+            with pytest.raises(Refused) as again:
+                await client.try_sasl("ANONYMOUS")
+            assert again.value.reason == "no-ticket"
+            assert not client.jid
     async with anna.enter():
         pass
 
