@@ -16,16 +16,18 @@ local outbox = module:shared "outbox"; -- a list of events, oldest first
 outbox.epoch = outbox.epoch or new_id();
 outbox.seq = outbox.seq or 0;
 
-local busy, happened, reason = false, 0, nil;
+local busy, happened, somebody_left, reason = false, 0, false, nil;
 local deliver;
 
--- While many come, those at the door go first: it is told when nothing has happened for a moment, or has for a second
+-- While many come, those at the door go first: it is told when nothing has happened for a moment, or has for a second.
+-- Unless somebody left, whose place may be wanted at the door.
 local function deliver_after(seconds)
 	if busy or not outbox[1] then return; end
 	busy = true;
 	local latest = now() + gather_longest;
 	module:add_timer(seconds, function ()
-		if now() < math.min(happened + gather_for, latest) then return gather_for; end
+		if not somebody_left and now() < math.min(happened + gather_for, latest) then return gather_for; end
+		somebody_left = false;
 		deliver(#outbox);
 	end);
 end
@@ -53,7 +55,7 @@ function deliver(due)
 end
 
 local function report(name, room, occupant, session, at)
-	happened = now();
+	happened, somebody_left = now(), somebody_left or name == "left";
 	outbox.seq = outbox.seq + 1;
 	table.insert(outbox, st.stanza(name, {
 		xmlns = xmlns, seq = ("%d"):format(outbox.seq), room = room.jid:match("^[^@]+"),

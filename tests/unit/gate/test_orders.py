@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
 from urllib.parse import urlencode
 
 import aiohttp
 import pytest
 from tests.unit.gate.conftest import Connect, Script
 from tests.unit.gate.prosody import COMPONENT, CONFERENCE, MEET, SECRET, Prosody
-from tests.xmpp import CLIENT, Client, Refused, open_stream, statuses
+from tests.xmpp import CLIENT, Client, Refused, connect, open_stream, statuses
 
 from sluss.domain.errors import GateUnavailable
-from sluss.domain.gate import Change, GateEvent, Occupant, Role, Stage
+from sluss.domain.gate import Occupant, Role, Stage
 from sluss.gate import Gate
 
 
@@ -254,45 +255,65 @@ async def test_events_are_sent_again_until_the_rules_take_them(rules: Script, ro
         assert (await rules.heard(2))[1] == ("left", client.jid, None)
 
 
-async def test_events_wait_while_many_come_and_go_but_for_a_second_only(
-    rules: Script, room: str, enter: Connect, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+async def crowd(rules: Script, room: str, gate: Gate, prosody: Prosody) -> AsyncIterator[list[Client]]:
+    """Many before the door."""
+    async with AsyncExitStack() as stack:
+        people = [rules.person(room) for _ in range(40)]
+        streams = [connect(prosody.websocket, MEET, room=room, token=person.token) for person in people]
+        yield [await stack.enter_async_context(stream) for stream in streams]
+
+
+async def come(crowd: Sequence[Client]) -> None:
+    """For more than a second, without a break of a tenth."""
+    for number, client in enumerate(crowd):
+        await client.join(f"bbbb{number:04}")
+        await asyncio.sleep(0.03)
+
+
+async def test_events_wait_while_many_come_but_for_a_second_only(rules: Script, crowd: list[Client]) -> None:
+    begun = time.monotonic()
+    coming = asyncio.create_task(come(crowd))
+    await rules.heard(1)
+    assert 0.9 < time.monotonic() - begun < 2
+    assert not coming.done()
+    assert len(rules.events) >= 10
+    await coming
+
+
+async def test_place_of_whoever_left_is_free_at_once_while_many_come(
+    rules: Script, room: str, enter: Connect, crowd: list[Client]
 ) -> None:
-    groups, take = [], rules.told
-
-    async def told(events: Sequence[tuple[Change, GateEvent]]) -> None:
-        groups.append(len(events))
-        await take(events)
-
-    monkeypatch.setattr(rules, "told", told)
-    async with enter(rules.person(room)) as inside, enter(rules.person(room)) as client:
-        await inside.join("aaaa0001")
+    async with enter(rules.person(room)) as client:
+        await client.join("aaaa0001")
         await rules.heard(1)
-        begun = asyncio.get_running_loop().time()
-        while len(rules.events) == 1:
-            await client.join("aaaa0002")
-            await client.leave()
-        assert 0.9 < asyncio.get_running_loop().time() - begun < 2
-        assert groups[1] >= 10
+        coming = asyncio.create_task(come(crowd))
+        await asyncio.sleep(0.2)
+        await client.leave()
+        begun = time.monotonic()
+        while ("left", client.jid, None) not in await rules.heard(len(rules.events) + 1):
+            pass
+        assert time.monotonic() - begun < 0.5
+        assert not coming.done()
+        await coming
 
 
 async def test_more_events_than_fit_in_one_stanza_come_in_order_and_without_a_pause(
-    rules: Script, room: str, enter: Connect
+    rules: Script, room: str, enter: Connect, crowd: list[Client]
 ) -> None:
-    async with enter(rules.person(room)) as inside, enter(rules.person(room)) as client:
-        await inside.join("aaaa0001")
-        await rules.heard(1)
+    async with enter(rules.person(room)) as client:
         rules.fail_to_hear = True
         for _ in range(130):
-            await client.join("aaaa0002")
+            await client.join("aaaa0001")
             await client.leave()
-        assert len(rules.events) == 1
+        assert not rules.events
         rules.fail_to_hear = False
-        await rules.heard(2)
-        begun = asyncio.get_running_loop().time()
-        while len(rules.events) < 261:
-            await client.join("aaaa0002")
-            await client.leave()
-        assert asyncio.get_running_loop().time() - begun < 0.6
+        coming = asyncio.create_task(come(crowd))
+        await rules.heard(1)
+        begun = time.monotonic()
+        await rules.heard(260)
+        assert time.monotonic() - begun < 0.6
+        await coming
     sequence = [event.seq for _, event in rules.events]
     assert sequence == list(range(sequence[0], sequence[0] + len(sequence)))
 
