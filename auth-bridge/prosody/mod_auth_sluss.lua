@@ -116,3 +116,5 @@ function provider.user_exists()
 end
 
 module:provides("auth", provider);
+
+module.unload = bridge.give_up;

@@ -113,3 +113,5 @@ end, 50);
 module:hook("muc-pre-set-role", function (event)
 	if event.role then event.allowed, event.error, event.condition = false, "auth", "forbidden"; end
 end, 50);
+
+module.unload = bridge.give_up;

@@ -85,10 +85,14 @@ module:hook("muc-broadcast-presence", function (event)
 	end
 end);
 
---- Do something that puts people out, and give this as the reason they left.
-local function because(why, put_out)
+--- Put people out in these steps, and give this as the reason they left. A step that fails must not keep anybody in:
+-- other modules' handlers run in them too.
+local function because(why, ...)
 	reason = why;
-	put_out();
+	for _, step in ipairs { ... } do
+		local done, problem = pcall(step);
+		if not done then module:log("error", "Putting people out goes on after an error: %s", problem); end
+	end
 	reason = nil;
 end
 

@@ -133,7 +133,17 @@ local function kept(session)
 	return verdict and now() < verdict.good_until and first() and verdict or nil;
 end
 
+--- Let nobody wait for an answer that this module will not hear: for `module.unload`.
+local function give_up()
+	local waiting = {};
+	for id, question in pairs(open) do
+		question.deadline = 0;
+		table.insert(waiting, id);
+	end
+	for _, id in ipairs(waiting) do close(id); end
+end
+
 return {
-	begin = begin, answer = answer, keep = keep, kept = kept;
+	begin = begin, answer = answer, give_up = give_up, keep = keep, kept = kept;
 	first = first, is_bridge = is_bridge, timeout = timeout, xmlns = xmlns;
 };

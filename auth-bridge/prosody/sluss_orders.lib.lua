@@ -63,6 +63,7 @@ on_order("iq-set/host/"..xmlns..":expel", { "room", "username" }, function (repl
 			local nick = room and session.full_jid and room:get_occupant_jid(session.full_jid);
 			if nick then room:set_role(true, nick, nil, attr.text); end
 		end
+	end, function ()
 		close_all(sessions, attr.text);
 	end);
 	return reply:tag("expelled", { xmlns = xmlns, count = ("%d"):format(#sessions) });
@@ -71,6 +72,7 @@ end);
 on_order("iq-set/host/"..xmlns..":end", { "room" }, function (reply, attr, room)
 	attendance.because("ended", function ()
 		if room then room:destroy(nil, attr.text); end
+	end, function ()
 		close_all(sessions_for(attr.room), attr.text);
 	end);
 	return reply;

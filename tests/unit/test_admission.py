@@ -180,11 +180,17 @@ async def test_new_link_puts_out_who_came_in_with_the_old_one(at_the_door):
 
 async def test_new_link_shuts_out_who_is_about_to_enter_by_a_yes_to_the_old_one(at_the_door):
     world, room, username = at_the_door
-    world.door.connected = False
-    await shut_out(world, "resend")  # without the link to Prosody nobody enters by an earlier yes
-    world.door.connected = True
     await shut_out(world, "resend")
     assert world.door.expelled == [(room, username)]
+
+
+async def test_new_link_says_that_it_does_not_know_whether_somebody_with_a_yes_is_outside(at_the_door):
+    world, *_ = at_the_door
+    world.door.connected = False
+    with pytest.raises(GateUnavailable):  # may be inside, and Prosody cannot say so
+        await shut_out(world, "resend")
+    world.clock.now += timedelta(seconds=31)
+    await shut_out(world, "resend")  # never came, or would have been heard of
 
 
 @pytest.mark.parametrize("verb", ["put_out", "resend"])

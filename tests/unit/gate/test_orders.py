@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack
 from urllib.parse import urlencode
 
@@ -109,6 +109,34 @@ async def test_session_that_cannot_be_closed_keeps_nobody_in(
             with pytest.raises((Refused, TimeoutError, OSError)):
                 await client.join("aaaa0001", wait=2)
     assert await gate.expel(room, person.username, "Withdrawn") == 0
+
+
+@pytest.fixture
+def broken(prosody: Prosody) -> Iterator[None]:
+    """A module of somebody else's that fails whenever an occupant leaves."""
+    handler = f"prosody.hosts['{CONFERENCE}'].events.%s('muc-occupant-left', prosody.broken)"
+    for code in ("prosody.broken = function () error('broken') end", handler % "add_handler"):
+        prosody.control("shell", f"> {code}")
+    yield
+    prosody.control("shell", f"> {handler % 'remove_handler'}")
+
+
+@pytest.mark.parametrize("order", ["expel", "end"])
+@pytest.mark.usefixtures("broken")
+async def test_module_that_fails_when_somebody_leaves_keeps_nobody_in(
+    rules: Script, room: str, enter: Connect, gate: Gate, order: str
+) -> None:
+    person, again = rules.person(room), rules.person(room)
+    again.username = person.username
+    async with enter(person) as first, enter(again) as second:
+        for client in (first, second):
+            await client.join(f"aaaa000{len(rules.events)}")
+            await rules.heard(len(rules.events) + 1)
+        if order == "expel":
+            assert await gate.expel(room, person.username, "Withdrawn") == 2
+        else:
+            await gate.end(room, "Over")
+        await asyncio.wait_for(asyncio.gather(first.closed.wait(), second.closed.wait()), 2)
 
 
 async def test_expelling_somebody_who_is_not_there_counts_nobody(room: str, gate: Gate) -> None:
@@ -418,3 +446,19 @@ async def test_reloading_the_modules_forgets_nobody(
         await asyncio.wait_for(client.closed.wait(), 2)
         events = [event for _, event in rules.events]
         assert len({event.epoch for event in events}) == 1
+
+
+async def test_reloading_the_modules_refuses_who_waits_for_an_answer_at_once(
+    rules: Script, room: str, enter: Connect, gate: Gate, prosody: Prosody
+) -> None:
+    async with enter(rules.person(room)) as entering:
+        rules.hold.clear()
+        async with open_stream(prosody.websocket, MEET, room=room, token=rules.person(room).token) as signing_in:
+            waiting = [asyncio.create_task(entering.join("aaaa0001")), asyncio.create_task(signing_in.authenticate())]
+            for module, host in (("auth_sluss", MEET), ("sluss_gate", CONFERENCE)):
+                await asyncio.to_thread(prosody.control, "shell", "module", "reload", module, host)
+            async with asyncio.timeout(2):
+                outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [no.condition for no in outcomes] == ["service-unavailable", "temporary-auth-failure"]
+        rules.hold.set()
+        await entering.join("aaaa0001")

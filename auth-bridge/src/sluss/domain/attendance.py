@@ -11,6 +11,8 @@ from sluss.domain.meetings import Meeting
 
 FOLD = timedelta(seconds=60)
 """Who is back within this was not away."""
+COMING = timedelta(seconds=30)
+"""So long after using a ticket somebody may be inside without having been heard of."""
 _PREFIX = {4: 24, 6: 48}
 
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import structlog
 
 from sluss.domain.assurance import Method, worth
-from sluss.domain.attendance import coarse_origin
+from sluss.domain.attendance import COMING, coarse_origin
 from sluss.domain.audit import NOBODY, SYSTEM, Action, Outcome
 from sluss.domain.errors import GateUnavailable, NotVerified, SlussError, Waiting
 from sluss.domain.gate import Change, Door, Entry, GateEvent, Occupant, OccupantKind, Refusal, Verdict
@@ -23,8 +23,6 @@ from sluss.services.tickets import AUDIENCE
 from sluss.store.database import Transaction
 from sluss.store.door import TicketRecord
 
-COMING = timedelta(seconds=30)
-"""So long after using a ticket somebody counts as a device before they are inside."""
 _log = structlog.get_logger()
 
 

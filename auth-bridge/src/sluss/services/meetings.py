@@ -11,6 +11,7 @@ from sluss.delivery import texts
 from sluss.delivery.worker import MAIL, SMS
 from sluss.domain.accounts import AccountRole
 from sluss.domain.assurance import ADDED, Method
+from sluss.domain.attendance import COMING
 from sluss.domain.audit import Action
 from sluss.domain.drafts import check_count, check_name
 from sluss.domain.errors import GateUnavailable, InvalidInput, NotFound, SlussError, Told
@@ -171,7 +172,7 @@ class Meetings:
             tx.tickets.kill(invitation.id)
             tx.invitations.set_link(invitation.id, self._g.link_hash(link))
             self._mail_link(tx, meeting, invitation, link, now)
-            inside = invitation.id in {person.invitation_id for person in tx.attendance.here(meeting.id)}
+            inside = tx.tickets.in_or_coming(invitation.id, now - COMING)
             self._record(tx, Action.LINK_RESENT, meeting, invitation)
             return meeting, invitation, inside
 
@@ -207,7 +208,7 @@ class Meetings:
             message = {"to": invitation.email, "subject": subject, "body": body}
             tx.outbox.put(MAIL, message, None, now=now, expires_at=meeting.closes_at)
             self._record(tx, Action.NUMBER_CHANGED, meeting, invitation)
-            inside = invitation.id in {person.invitation_id for person in tx.attendance.here(meeting.id)}
+            inside = tx.tickets.in_or_coming(invitation.id, now - COMING)
             return meeting, invitation, inside
 
         meeting, invitation, inside = await self._g.store.run(work)
@@ -356,7 +357,7 @@ class Meetings:
         if inside:
             await self._expel(meeting, invitation, text)
         elif meeting.is_open(now):
-            with contextlib.suppress(GateUnavailable):  # without a link to it, nobody enters by an earlier yes
+            with contextlib.suppress(GateUnavailable):  # nobody has a yes, and without a link to it nobody gets one
                 await self._expel(meeting, invitation, text)
 
     async def _expel(self, meeting: Meeting, invitation: Invitation, text: str) -> None:

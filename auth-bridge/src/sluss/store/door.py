@@ -53,6 +53,7 @@ _PUT_EPOCH = _FIRST_OF_EPOCH.on_conflict_do_update(
     index_elements=[gate_epochs.c.epoch],
     set_={"seq": _FIRST_OF_EPOCH.excluded.seq, "seen_at": _FIRST_OF_EPOCH.excluded.seen_at},
 )
+_IN_OR_COMING = attendance.c.open | (attendance.c.gate_session.is_(None) & (tickets.c.used_at > bindparam("since")))
 _OTHER_BROWSERS = (
     select(func.count(verifications.c.session_hash.distinct()))
     .join_from(tickets, verifications)
@@ -62,8 +63,14 @@ _OTHER_BROWSERS = (
         tickets.c.dead.is_(False),
         verifications.c.session_hash
         != select(verifications.c.session_hash).where(verifications.c.id == bindparam("mine")).scalar_subquery(),
-        attendance.c.open | (attendance.c.gate_session.is_(None) & (tickets.c.used_at > bindparam("since"))),
+        _IN_OR_COMING,
     )
+)
+_ANY_IN_OR_COMING = (
+    select(tickets.c.invitation_id)
+    .outerjoin(attendance, attendance.c.gate_session == tickets.c.gate_session)
+    .where(tickets.c.invitation_id == bindparam("invitation"), _IN_OR_COMING)
+    .limit(1)
 )
 _ADD = insert(tickets)
 _ISSUED = select(func.count()).select_from(tickets).where(tickets.c.verification_id == bindparam("verification"))
@@ -148,9 +155,14 @@ class TicketRepository:
         self._c.execute(_ADMIT, {"ticket": jti, "now": seconds(now)})
 
     def other_browsers(self, ticket: TicketRecord, since: datetime) -> int:
-        """In how many other browsers its bearer is inside, or has used a ticket since then and not come in yet."""
+        """In how many other browsers its bearer is inside, or has used a ticket since then and is not heard of yet."""
         wanted = {"invitation": ticket.invitation_id, "mine": ticket.verification_id, "since": seconds(since)}
         return self._c.execute(_OTHER_BROWSERS, wanted).scalar_one()
+
+    def in_or_coming(self, invitation_id: str, since: datetime) -> bool:
+        """Whether somebody is inside by its tickets, good or not, or used one since then and is not heard of yet."""
+        wanted = {"invitation": invitation_id, "since": seconds(since)}
+        return self._c.execute(_ANY_IN_OR_COMING, wanted).one_or_none() is not None
 
     def newest(self, invitation_id: str, session_hash: str) -> tuple[TicketRecord, datetime] | None:
         """The one that this browser was given last, and when."""
