@@ -195,6 +195,29 @@ def test_what_is_not_named_any_more_is_not_reached_any_more(site: Site, elsewher
     assert sent(site, elsewhere, "nobody") == []
 
 
+def test_connection_that_the_rules_did_not_see_begin_does_not_close_the_door_to_the_next_from_there(site: Site):
+    """The server spoke first after they came, so the kernel remembers the connection as one that the server began."""
+    with socket.socket() as one, socket.socket() as other:
+        for client in (one, other):
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            client.settimeout(5)
+        site.server.run("nft delete table inet sluss")
+        try:
+            one.connect((site.server.address, 443))
+            site.server.run("systemctl kill --signal=STOP nginx")
+            one.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        finally:
+            site.server.run("systemctl restart nftables; systemctl kill --signal=CONT nginx")
+        assert one.recv(100).startswith(b"HTTP/1.1 400")
+        own, port = one.getsockname()
+        remembered = site.server.run("cat /proc/net/nf_conntrack").stdout
+        assert f"src={site.server.address} dst={own} sport=443 dport={port} " in remembered
+        one.close()
+        other.bind((own, port))
+        other.connect((site.server.address, 443))
+    ready(site)
+
+
 @pytest.mark.parametrize("user", ["sluss", "prosody", "nobody", "root"])
 def test_names_are_asked_of_the_own_name_servers_alone(site: Site, elsewhere: Elsewhere, user: str):
     """What is not allowed to leave could leave as a question about a name."""
