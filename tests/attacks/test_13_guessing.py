@@ -90,8 +90,8 @@ def test_participants_authenticator_code_is_not_good_twice(site: Site):
     assert person.type_code().status == 303
     secret = re.search(r'class="secret">([^<]+)<', person.browser.get(f"{person.path}/totp/new").text)[1]
     totp, now = pyotp.TOTP(secret.replace(" ", "")), time.time()
-    assert person.browser.post(f"{person.path}/totp/add", {"code": totp.at(int(now) - 30)}).status == 303
-    code = totp.at(int(now))
+    assert person.browser.post(f"{person.path}/totp/add", {"code": totp.at(int(now))}).status == 303
+    code = totp.at(int(now) + 30)
     assert Browser(site).post(f"{person.path}/totp", {"code": code}).status == 303
     assert Browser(site).post(f"{person.path}/totp", {"code": code}).status == 403
 

@@ -11,8 +11,10 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pyotp
 import pytest
 import yaml
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright
@@ -135,6 +137,23 @@ def _wait(what, seconds: float = 30):
             pytest.fail("the message did not arrive")
         threading.Event().wait(0.2)
     return found
+
+
+class App:
+    """An authenticator app that never shows a code twice, nor one that may be too old once it is typed."""
+
+    def __init__(self, secret: str) -> None:
+        self._totp, self._used = pyotp.TOTP(secret.replace(" ", "")), 0
+
+    def code(self) -> str:
+        """Of the steps that are accepted, before, now and after, the first; waits for the next when all were shown."""
+        self._used = max(self._used + 1, self._totp.timecode(datetime.now(UTC) + timedelta(seconds=5)) - 1)
+        while self._used > self._totp.timecode(datetime.now(UTC)) + 1:
+            time.sleep(0.2)
+        return self.last()
+
+    def last(self) -> str:
+        return self._totp.generate_otp(self._used)
 
 
 @contextmanager

@@ -1,12 +1,10 @@
 """A participant's authenticator in Chromium: added after an SMS code, then used at both gates, without another SMS."""
 
 import re
-from datetime import UTC, datetime
 
-import pyotp
 import pytest
 from playwright.sync_api import expect
-from tests.browser.conftest import PHONE
+from tests.browser.conftest import PHONE, App
 from tests.browser.test_story import Organiser, Participant
 
 FIA = ("Fia Fors", "fia.fors@example.org", "070-174 06 09", "+46701740609")
@@ -28,22 +26,6 @@ WORDS = {
     ),
 }
 ENTER = {"en-GB": "Enter the meeting", "sv-SE": "Gå in i mötet"}
-
-
-class App:
-    """An authenticator app that never shows a code it has shown."""
-
-    def __init__(self, secret: str) -> None:
-        self._totp, self._used = pyotp.TOTP(secret.replace(" ", "")), 0
-
-    def code(self) -> str:
-        step = self._totp.timecode(datetime.now(UTC))
-        self._used = max(self._used + 1, step - 1)
-        assert self._used <= step + 1, "the test asks for codes faster than time passes"
-        return self._totp.generate_otp(self._used)
-
-    def last(self) -> str:
-        return self._totp.generate_otp(self._used)
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-import pyotp
 import pytest
 import yaml
 from playwright.sync_api import Page, expect
-from tests.browser.conftest import PHONE, POLICY, Outbox, _wait
+from tests.browser.conftest import PHONE, POLICY, App, Outbox, _wait
 from tests.browser.test_story import ZONE, Organiser
 from tests.browser.ways import Way
 from tests.unit.slapd import BASE, ORGANISERS, SERVICE, SERVICE_PASSWORD, dn, group, person, running
@@ -78,7 +77,7 @@ class OfTheDirectory(Organiser):
         mail = _wait(lambda: outbox.messages("mail", EVA))[0]
         self.page.goto(re.search(r"https://\S+/enrol/\S+", mail["body"])[0])
         expect(self.page.get_by_label("Password", exact=True)).to_have_count(0)
-        self._totp = pyotp.TOTP(self.page.locator("code.secret").inner_text().replace(" ", ""))
+        self._app = App(self.page.locator("code.secret").inner_text())
         self.page.get_by_label("Code from your authenticator").fill(self.code())
         self.page.get_by_role("button", name="Finish").click()
         expect(self.page.locator("ul.codes li")).to_have_count(10)
