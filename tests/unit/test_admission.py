@@ -185,12 +185,15 @@ async def test_new_link_shuts_out_who_is_about_to_enter_by_a_yes_to_the_old_one(
 
 
 async def test_new_link_says_that_it_does_not_know_whether_somebody_with_a_yes_is_outside(at_the_door):
-    world, *_ = at_the_door
+    world, room, username = at_the_door
     world.door.connected = False
     with pytest.raises(GateUnavailable):  # may be inside, and Prosody cannot say so
         await shut_out(world, "resend")
     world.clock.now += timedelta(seconds=31)
     await shut_out(world, "resend")  # never came, or would have been heard of
+    world.door.connected = True
+    await shut_out(world, "resend")  # but may still stand before the door
+    assert world.door.expelled == [(room, username)]
 
 
 @pytest.mark.parametrize("verb", ["put_out", "resend"])
