@@ -280,7 +280,7 @@ def test_every_entry_of_the_audit_log_comes_into_the_journal_and_once(host):
         host.run("systemctl start sluss-audit-export && journalctl --sync")
     kept = host.run("sluss audit export").stdout.splitlines()
     copied = host.run("journalctl --no-pager -o cat -t sluss-audit _SYSTEMD_UNIT=sluss-audit-export.service").stdout
-    entries = [line for line in copied.splitlines() if line.startswith("{")]  # it also says when the database was held
+    entries = [line for line in copied.splitlines() if line.startswith("{")]  # docs/operate.md says what else is there
     assert len(kept) >= 2
     assert entries[: len(kept)] == kept
 
